@@ -1,0 +1,275 @@
+//! Every setting, documented once, here. `partita config print` shows them with their defaults and where each came from.
+
+mod load;
+
+pub use load::{ConfigError, Layered, Origin};
+
+use bytesize::ByteSize;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+/// All settings of a process.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Which log, and where.
+    pub log: LogConfig,
+    /// The HTTP listener that takes tasks.
+    pub front_door: FrontDoorConfig,
+    /// The HTTP listener for operators.
+    pub admin: AdminConfig,
+    /// The one memory number.
+    pub memory: MemoryConfig,
+    /// What is refused for its size.
+    pub limits: LimitsConfig,
+    /// The actors' threads and queues.
+    pub worker: WorkerConfig,
+    /// What happens between the attempts of a task.
+    pub retry: RetryConfig,
+    /// When offsets are committed.
+    pub commit: CommitConfig,
+    /// How the process ends.
+    pub shutdown: ShutdownConfig,
+    /// The binary's handler. The library hands it through unread: an embedding program has its own handlers.
+    pub handler: toml::Table,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogConfig {
+    /// `embedded` (one process, a file) or `kafka`.
+    pub kind: LogKind,
+    /// Settings of the embedded log.
+    pub embedded: EmbeddedConfig,
+    /// Settings of the Kafka log.
+    pub kafka: KafkaConfig,
+}
+
+/// The engines.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogKind {
+    /// SQLite files in a directory, one process.
+    #[default]
+    Embedded,
+    /// A Kafka cluster.
+    Kafka,
+}
+
+/// `[log.embedded]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EmbeddedConfig {
+    /// The directory of the log's files. Made if it is not there. One process at a time.
+    pub dir: PathBuf,
+    /// The number of partitions, fixed when the log is made.
+    pub partitions: u32,
+    /// How long a task is kept after its offset was committed.
+    #[serde(with = "humantime_serde")]
+    pub retention: Duration,
+}
+
+impl Default for EmbeddedConfig {
+    fn default() -> Self {
+        Self { dir: "partita-data/log".into(), partitions: 16, retention: Duration::from_secs(3600) }
+    }
+}
+
+/// `[log.kafka]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KafkaConfig {
+    /// Comma-separated `host:port` of some brokers.
+    pub bootstrap_servers: String,
+    /// librdkafka properties, handed through to producer, consumer and admin client. One that would break a promise is refused.
+    pub properties: BTreeMap<String, String>,
+    /// The task topic. Its parking topic is `<topic>.parked`.
+    pub topic: String,
+    /// The consumer group.
+    pub group: String,
+    /// The number of partitions that keys are spread over. The topic must have exactly as many.
+    pub partitions: u32,
+    /// For `topics create`: the replicas of each partition. Default: the smaller of 3 and the number of brokers.
+    pub replication_factor: Option<u16>,
+    /// How long an append may take before its outcome is reported as unknown (504).
+    #[serde(with = "humantime_serde")]
+    pub append_timeout: Duration,
+}
+
+impl Default for KafkaConfig {
+    fn default() -> Self {
+        Self {
+            bootstrap_servers: "127.0.0.1:9092".into(),
+            properties: BTreeMap::new(),
+            topic: "partita.tasks".into(),
+            group: "partita".into(),
+            partitions: 16,
+            replication_factor: None,
+            append_timeout: crate::log::DEFAULT_APPEND_TIMEOUT,
+        }
+    }
+}
+
+/// `[front_door]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FrontDoorConfig {
+    /// The address to listen on.
+    pub listen: SocketAddr,
+    /// HTTP threads. Default: one for each core.
+    pub threads: Option<usize>,
+    /// How long a request may go without sending a byte of its body before it gets 408.
+    #[serde(with = "humantime_serde")]
+    pub body_timeout: Duration,
+    /// Whether payloads that arrive uncompressed are stored compressed.
+    pub compression: CompressionMode,
+    /// Payloads smaller than this are stored as they are.
+    pub compression_min: ByteSize,
+}
+
+/// What the front door does to an uncompressed payload.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CompressionMode {
+    /// Store it as zstd (level 1) where that saves space.
+    #[default]
+    Zstd,
+    /// Store it as it came.
+    None,
+}
+
+impl Default for FrontDoorConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            threads: None,
+            body_timeout: Duration::from_secs(30),
+            compression: CompressionMode::Zstd,
+            compression_min: ByteSize::kib(16),
+        }
+    }
+}
+
+/// `[admin]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdminConfig {
+    /// The address to listen on.
+    pub listen: SocketAddr,
+}
+
+impl Default for AdminConfig {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8081)) }
+    }
+}
+
+/// `[memory]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MemoryConfig {
+    /// All the bytes that tasks may occupy in this process, from socket to handler.
+    pub budget: ByteSize,
+}
+
+impl Default for MemoryConfig {
+    fn default() -> Self {
+        Self { budget: ByteSize::mib(512) }
+    }
+}
+
+/// `[limits]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// The largest payload of a task, without any compression.
+    pub max_task: ByteSize,
+}
+
+impl Default for LimitsConfig {
+    fn default() -> Self {
+        Self { max_task: ByteSize::mb(100) }
+    }
+}
+
+/// `[worker]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WorkerConfig {
+    /// Threads that run the partition actors. Default: one for each core.
+    pub threads: Option<usize>,
+    /// Tasks that may wait for one partition's handler before the partition is paused.
+    pub queue_tasks: u64,
+    /// Bytes that may wait for one partition's handler before the partition is paused; one task may be larger.
+    pub queue_bytes: ByteSize,
+    /// How long the task in hand may go on after its partition was revoked. Keep it well below `max.poll.interval.ms`.
+    #[serde(with = "humantime_serde")]
+    pub drain_timeout: Duration,
+    /// How long one attempt of a task may take. Unset: as long as it likes.
+    #[serde(with = "humantime_serde::option")]
+    pub task_timeout: Option<Duration>,
+}
+
+impl Default for WorkerConfig {
+    fn default() -> Self {
+        Self {
+            threads: None,
+            queue_tasks: 4096,
+            queue_bytes: ByteSize::mib(8),
+            drain_timeout: Duration::from_secs(5),
+            task_timeout: None,
+        }
+    }
+}
+
+/// `[retry]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RetryConfig {
+    /// Attempts of a task before it is parked.
+    pub attempts: u32,
+    /// The longest wait before the second attempt; it doubles with each further one. The wait is drawn between 0 and that ("full
+    /// jitter").
+    #[serde(with = "humantime_serde")]
+    pub backoff: Duration,
+    /// What the doubling stops at.
+    #[serde(with = "humantime_serde")]
+    pub backoff_max: Duration,
+}
+
+impl Default for RetryConfig {
+    fn default() -> Self {
+        Self { attempts: 10, backoff: Duration::from_millis(100), backoff_max: Duration::from_secs(10) }
+    }
+}
+
+/// `[commit]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct CommitConfig {
+    /// How often the offsets of finished tasks are committed.
+    #[serde(with = "humantime_serde")]
+    pub interval: Duration,
+}
+
+impl Default for CommitConfig {
+    fn default() -> Self {
+        Self { interval: Duration::from_secs(1) }
+    }
+}
+
+/// `[shutdown]`
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ShutdownConfig {
+    /// How long a stop in good order may take.
+    #[serde(with = "humantime_serde")]
+    pub deadline: Duration,
+}
+
+impl Default for ShutdownConfig {
+    fn default() -> Self {
+        Self { deadline: Duration::from_secs(10) }
+    }
+}

@@ -1,0 +1,205 @@
+//! A task as a record, and back: protobuf `partita.v1.Envelope`, bounded in both directions.
+//!
+//! The payload is the envelope's last field. A writer that leaves [`HEADROOM`]-like space in front of the payload gets a record
+//! without a second copy of it; a reader gets the payload as a slice of the record.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use partita_proto::v1::{Compression, Envelope};
+use prost::{
+    Message,
+    encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
+};
+
+/// The field number of `Envelope.payload`.
+const PAYLOAD_TAG: u32 = 15;
+
+/// Why a record is not a task.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EnvelopeError {
+    /// The record is not an envelope.
+    #[error("the record is not a partita.v1.Envelope: {0}")]
+    NotAnEnvelope(String),
+    /// The payload says it is larger than this process takes.
+    #[error("the payload has {size} bytes, above the limit of {limit} (limits.max_task)")]
+    TooLarge {
+        /// What the envelope says.
+        size: u64,
+        /// What is allowed.
+        limit: u64,
+    },
+    /// The payload is compressed in a way this version does not know.
+    #[error("unknown compression {0}")]
+    UnknownCompression(i32),
+    /// The payload is not what the envelope says it is.
+    #[error("the payload does not decompress to its stated {size} bytes: {detail}")]
+    Corrupt {
+        /// What the envelope says.
+        size: u64,
+        /// What was found.
+        detail: String,
+    },
+}
+
+/// A buffer for a payload with room in front of it for the rest of its envelope.
+#[derive(Debug)]
+pub struct PayloadBuffer {
+    buffer: BytesMut,
+    headroom: usize,
+}
+
+impl PayloadBuffer {
+    /// Room for `capacity` bytes of payload behind an envelope like `head` (any `payload_size`, any `compression`).
+    pub fn new(head: &Envelope, capacity: usize) -> Self {
+        let headroom = headroom(head);
+        let mut buffer = BytesMut::with_capacity(headroom + capacity);
+        buffer.put_bytes(0, headroom);
+        Self { buffer, headroom }
+    }
+
+    /// Adds to the payload. Grows beyond the capacity where it must.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// The payload so far.
+    pub fn payload(&self) -> &[u8] {
+        &self.buffer[self.headroom..]
+    }
+
+    /// Writes the head in front of the payload. `head.payload` must be empty, and `head` no longer than the one that the
+    /// buffer was made for.
+    pub fn seal(mut self, head: &Envelope) -> Bytes {
+        let payload_len = self.buffer.len() - self.headroom;
+        let mut prefix = Vec::with_capacity(self.headroom);
+        encode_prefix(head, payload_len, &mut prefix);
+        match self.headroom.checked_sub(prefix.len()) {
+            Some(start) => {
+                self.buffer[start..self.headroom].copy_from_slice(&prefix);
+                self.buffer.freeze().slice(start..)
+            }
+            None => {
+                prefix.extend_from_slice(self.payload());
+                prefix.into()
+            }
+        }
+    }
+}
+
+fn headroom(head: &Envelope) -> usize {
+    const VARINT: usize = 10;
+    // The sizes and the compression may still change: leave room for the longest of each.
+    head.encoded_len() + 3 * (1 + VARINT)
+}
+
+fn encode_prefix(head: &Envelope, payload_len: usize, out: &mut Vec<u8>) {
+    debug_assert!(head.payload.is_empty());
+    head.encode_raw(out);
+    if payload_len > 0 {
+        encode_key(PAYLOAD_TAG, WireType::LengthDelimited, out);
+        encode_varint(payload_len as u64, out);
+    }
+}
+
+/// The size of the record that `head` and a stored payload of `payload_len` bytes make.
+pub fn record_len(head: &Envelope, payload_len: usize) -> usize {
+    head.encoded_len() + 1 + encoded_len_varint(payload_len as u64) + payload_len
+}
+
+/// Reads a record's envelope and refuses a payload above `max_task` bytes. The payload stays as it is stored.
+pub fn decode(value: Bytes, max_task: u64) -> Result<Envelope, EnvelopeError> {
+    let envelope =
+        Envelope::decode(value).map_err(|error| EnvelopeError::NotAnEnvelope(error.to_string()))?;
+    let stored = envelope.payload.len() as u64;
+    let size = envelope.payload_size;
+    if size > max_task {
+        return Err(EnvelopeError::TooLarge { size, limit: max_task });
+    }
+    match Compression::try_from(envelope.compression) {
+        Ok(Compression::None) if stored != size => {
+            Err(EnvelopeError::Corrupt { size, detail: format!("{stored} bytes are stored") })
+        }
+        Ok(_) => Ok(envelope),
+        Err(_) => Err(EnvelopeError::UnknownCompression(envelope.compression)),
+    }
+}
+
+/// How many bytes `payload` will allocate for this envelope: nothing for a payload that is stored as it is.
+pub fn decompressed_len(envelope: &Envelope) -> u64 {
+    if envelope.compression() == Compression::Zstd { envelope.payload_size } else { 0 }
+}
+
+/// Takes the payload out of an envelope that `decode` returned, decompressed. Allocates exactly its stated size, once.
+pub fn payload(envelope: &mut Envelope) -> Result<Bytes, EnvelopeError> {
+    let stored = std::mem::take(&mut envelope.payload);
+    if envelope.compression() == Compression::None {
+        return Ok(stored);
+    }
+    let size = envelope.payload_size;
+    let corrupt = |detail: String| EnvelopeError::Corrupt { size, detail };
+    let mut out = vec![0; size as usize];
+    // `decompress` takes several frames, and fails rather than write past the buffer or stop inside a frame.
+    let written = zstd::bulk::decompress_to_buffer(&stored, &mut out).map_err(|e| corrupt(e.to_string()))?;
+    if written as u64 != size {
+        return Err(corrupt(format!("{written} bytes came out")));
+    }
+    Ok(out.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn head(id: &str) -> Envelope {
+        Envelope {
+            id: id.into(),
+            content_type: Some("text/plain".into()),
+            created_at_ms: 7,
+            ..Default::default()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_sealed_payload_comes_back_as_it_was(id in ".{0,40}", body in prop::collection::vec(any::<u8>(), 0..5000)) {
+            let mut head = head(&id);
+            let mut buffer = PayloadBuffer::new(&head, body.len());
+            buffer.extend(&body);
+            head.payload_size = body.len() as u64;
+            let record = buffer.seal(&head);
+            prop_assert!(record.len() <= record_len(&head, body.len()));
+            let mut envelope = decode(record, 5000).unwrap();
+            prop_assert_eq!(&envelope.id, &id);
+            prop_assert_eq!(payload(&mut envelope).unwrap(), body);
+        }
+
+        #[test]
+        fn any_bytes_are_an_envelope_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            if let Ok(mut envelope) = decode(bytes.into(), 1000) {
+                let _ = payload(&mut envelope);
+            }
+        }
+    }
+
+    #[test]
+    fn a_compressed_payload_is_bounded_by_its_stated_size() {
+        let bomb = zstd::encode_all(&[0_u8; 100_000][..], 1).unwrap();
+        let mut envelope = head("x");
+        envelope.set_compression(Compression::Zstd);
+        envelope.payload = bomb.into();
+        for (stated, fits) in [(100_000, true), (99_999, false), (100_001, false), (0, false)] {
+            let mut case = envelope.clone();
+            case.payload_size = stated;
+            assert_eq!(payload(&mut case).is_ok(), fits, "stated {stated}");
+        }
+    }
+
+    #[test]
+    fn a_stated_size_above_the_limit_is_refused_before_it_is_allocated() {
+        let mut envelope = head("x");
+        envelope.set_compression(Compression::Zstd);
+        envelope.payload_size = 1 << 60;
+        let record: Bytes = envelope.encode_to_vec().into();
+        assert_eq!(decode(record, 100), Err(EnvelopeError::TooLarge { size: 1 << 60, limit: 100 }));
+    }
+}

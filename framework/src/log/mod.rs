@@ -1,0 +1,283 @@
+//! The port: what Partita asks of a durable log, and nothing about how one is made.
+//!
+//! [`TaskLog`] is the writing half, used by the front door (append) and by the workers (park). [`TaskConsumer`] is the
+//! reading half: it runs on one thread of its own, delivers batches of records straight into the partition actors'
+//! inboxes, tells the supervisor what happened as [`ConsumerEvent`]s and does what it is told by [`ConsumerCommand`]s.
+//! Every engine keeps the same promises, so the same actors run over all of them.
+
+mod batch;
+pub mod embedded;
+pub mod kafka;
+
+pub use batch::{Batch, Record};
+
+use crate::memory::Reservation;
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use partita_core::{CommitId, Epoch, Intent, Offset, Outstanding, Partition};
+use std::{sync::Arc, time::Duration};
+
+/// The writing half of a log: durable appends, in the order of the calls.
+pub trait TaskLog: Send + Sync + 'static {
+    /// The task topic's name.
+    fn topic(&self) -> &str;
+
+    /// The identity of the topic: another one under the same name has another id.
+    fn topic_id(&self) -> &str;
+
+    /// The pinned number of partitions.
+    fn partitions(&self) -> u32;
+
+    /// Takes the record at once, so that records of one partition are stored in the order of these calls, and answers
+    /// when it is durable or is known not to be. Dropping the future does not take the record back.
+    fn append(&self, partition: Partition, record: NewRecord) -> AppendFuture;
+
+    /// Stores a task that will not be handled where the operator can read it, as durably as `append` does.
+    fn park(&self, partition: Partition, task: ParkedRecord) -> AppendFuture;
+
+    /// May appends be expected to succeed?
+    fn health(&self) -> LogHealth;
+
+    /// Refuses new appends and waits until every one that was taken is answered. Idempotent.
+    fn close(&self) -> BoxFuture<'static, ()>;
+}
+
+/// The answer to an append.
+pub type AppendFuture = BoxFuture<'static, Result<Receipt, AppendError>>;
+
+/// A record to be stored.
+#[derive(Debug)]
+pub struct NewRecord {
+    /// The task's key.
+    pub key: Bytes,
+    /// The encoded envelope.
+    pub value: Bytes,
+    /// The memory that `value` was reserved from: released when the log holds the bytes no longer.
+    pub reservation: Option<Reservation>,
+}
+
+/// A task that is put aside, with the reason.
+#[derive(Debug)]
+pub struct ParkedRecord {
+    /// The task's key.
+    pub key: Bytes,
+    /// The record's value, as it was read.
+    pub value: Bytes,
+    /// Why and when, as an encoded `partita.v1.Parked`.
+    pub parked: Bytes,
+}
+
+/// Where a durable record is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// Its partition.
+    pub partition: Partition,
+    /// Its offset.
+    pub offset: Offset,
+}
+
+/// Why an append has no receipt.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum AppendError {
+    /// The record is not in the log and never will be.
+    #[error("not written: {reason}")]
+    NotWritten {
+        /// What a caller may do about it.
+        code: NotWritten,
+        /// What happened, for people.
+        reason: String,
+    },
+    /// The record may or may not be in the log.
+    #[error("outcome unknown: {reason}")]
+    Unknown {
+        /// What happened, for people.
+        reason: String,
+    },
+}
+
+/// The kinds of definite failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NotWritten {
+    /// The log cannot be reached.
+    Away,
+    /// The log has no room (disk full, quota).
+    Full,
+    /// Too much is waiting to be written already.
+    Busy,
+    /// The log is closing.
+    Closing,
+    /// This record can never be stored (larger than the log's own limit).
+    TooLarge,
+}
+
+/// The state of a log, as far as it is known without asking it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum LogHealth {
+    /// Appends are expected to succeed.
+    #[default]
+    Ready,
+    /// The log cannot be reached, for this reason.
+    Away(String),
+    /// The log has no room, for this reason.
+    Full(String),
+    /// The topic is not what this process was started with (partition count, identity), for this reason.
+    Mismatch(String),
+}
+
+/// The reading half of a log.
+pub trait TaskConsumer: Send + 'static {
+    /// Something that makes `run` look at its commands soon, callable from any thread.
+    fn waker(&self) -> Arc<dyn Fn() + Send + Sync>;
+
+    /// Consumes until told to close; its last event is [`ConsumerEvent::Closed`] or [`ConsumerEvent::Fatal`]. Runs on a thread
+    /// of its own and never waits for an actor.
+    fn run(self: Box<Self>, port: ConsumerPort);
+}
+
+/// What a consumer's thread is given.
+pub struct ConsumerPort {
+    /// Where its events go. Never blocks.
+    pub events: Box<dyn Fn(ConsumerEvent) + Send>,
+    /// What it is told to do, in order. A disconnected channel means close.
+    pub commands: crossbeam_channel::Receiver<ConsumerCommand>,
+}
+
+/// What the supervisor keeps to talk to a consumer's thread.
+#[derive(Clone)]
+pub struct ConsumerHandle {
+    /// The way to the thread.
+    pub commands: crossbeam_channel::Sender<ConsumerCommand>,
+    /// From [`TaskConsumer::waker`].
+    pub waker: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl ConsumerHandle {
+    /// Sends a command and wakes the thread. A thread that has ended is told nothing.
+    pub fn send(&self, command: ConsumerCommand) {
+        if self.commands.send(command).is_ok() {
+            (self.waker)();
+        }
+    }
+}
+
+/// What the supervisor is told. The meaning of each is [`partita_core::Event`]'s of the same name.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConsumerEvent {
+    /// The consumer is a member of its group, with or without partitions.
+    Joined,
+    /// Partitions are offered.
+    Assigned {
+        /// Answered by [`ConsumerCommand::CompleteAssign`].
+        intent: Intent,
+        /// The group's generation.
+        generation: u32,
+        /// Each partition with the first offset it will deliver: what is committed, else the log's first.
+        partitions: Vec<(Partition, Offset)>,
+    },
+    /// Partitions are taken back in good order. The lanes deliver nothing from now on.
+    Revoking {
+        /// Answered by [`ConsumerCommand::CompleteRevoke`].
+        intent: Intent,
+        /// Which.
+        partitions: Vec<Partition>,
+    },
+    /// Partitions are gone. The lanes deliver nothing from now on.
+    Lost {
+        /// Which.
+        partitions: Vec<Partition>,
+    },
+    /// A commit was answered.
+    CommitDone {
+        /// Which one.
+        commit: CommitId,
+        /// The partitions whose offset is stored now.
+        committed: Vec<Partition>,
+        /// Why the others' is not.
+        error: Option<String>,
+    },
+    /// A partition's records do not continue where they must; its lane is closed.
+    Discontinuity {
+        /// Which partition.
+        partition: Partition,
+        /// Under which assignment.
+        epoch: Epoch,
+        /// What was expected and what was found, and what may be lost, for people.
+        detail: String,
+    },
+    /// A lane's pause state changed.
+    Paused {
+        /// Which partition.
+        partition: Partition,
+        /// Whether it is paused now.
+        paused: bool,
+    },
+    /// How far the log's partitions reach: the offset after the last record of each. From the log itself, also for
+    /// paused partitions; a partition whose end is not known is left out.
+    HighWatermarks(Vec<(Partition, Offset)>),
+    /// The log cannot be reached (`Some`), or can be again (`None`).
+    Away(Option<String>),
+    /// The client is broken for good.
+    Fatal(String),
+    /// The consumer has left its group and the thread ends.
+    Closed,
+}
+
+/// What a consumer's thread is told.
+pub enum ConsumerCommand {
+    /// Take the offered partitions: deliver each from its start into its inbox.
+    CompleteAssign {
+        /// Which offer. One that was overtaken by *lost* or a revocation is ignored.
+        intent: Intent,
+        /// What to deliver where.
+        lanes: Vec<Lane>,
+    },
+    /// Give the partitions back.
+    CompleteRevoke {
+        /// Which request.
+        intent: Intent,
+    },
+    /// Deliver nothing more of this partition under this epoch.
+    CloseLane {
+        /// Which partition.
+        partition: Partition,
+        /// Under which assignment.
+        epoch: Epoch,
+    },
+    /// Seek an owned partition to the lane's start and deliver into its new inbox.
+    Reopen(Lane),
+    /// Store these offsets; answered by [`ConsumerEvent::CommitDone`].
+    Commit {
+        /// The number to answer with.
+        commit: CommitId,
+        /// For each partition the next offset to read.
+        offsets: Vec<(Partition, Offset)>,
+    },
+    /// Leave the group and end.
+    Close,
+}
+
+/// One partition's way from the consumer's thread to its actor.
+#[derive(Clone)]
+pub struct Lane {
+    /// Which partition.
+    pub partition: Partition,
+    /// Under which assignment. Every batch carries it.
+    pub epoch: Epoch,
+    /// The first offset to deliver.
+    pub start: Offset,
+    /// Where batches go.
+    pub inbox: Arc<dyn Inbox>,
+}
+
+/// Where a partition's batches go.
+pub trait Inbox: Send + Sync {
+    /// Hands a batch over without waiting. An inbox whose actor is gone drops it: the records are fenced anyway.
+    fn deliver(&self, batch: Batch);
+
+    /// How much was delivered and has not reached its end. The consumer pauses and resumes the partition by it.
+    fn outstanding(&self) -> Outstanding;
+}
+
+/// How long an append may take before its outcome is reported as unknown.
+pub const DEFAULT_APPEND_TIMEOUT: Duration = Duration::from_secs(30);
