@@ -6,7 +6,8 @@ use bytes::Bytes;
 use partita_core::{Offset, Partition};
 use reqwest::{Url, header::HeaderMap};
 use serde::Deserialize;
-use std::{net::SocketAddr, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
+use tokio::sync::mpsc;
 
 /// A client of one server. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -180,6 +181,15 @@ impl Client {
     pub async fn get(&self, segments: &[&str]) -> reqwest::Result<Answer> {
         Answer::of(self.http.get(self.url(segments)).send().await?).await
     }
+}
+
+/// A body whose pieces are sent by hand; it ends when the sender is dropped.
+pub fn hand_fed() -> (mpsc::Sender<io::Result<Bytes>>, reqwest::Body) {
+    let (sender, receiver) = mpsc::channel(1);
+    let pieces = futures_util::stream::unfold(receiver, |mut receiver| async move {
+        receiver.recv().await.map(|piece| (piece, receiver))
+    });
+    (sender, reqwest::Body::wrap_stream(pieces))
 }
 
 impl Answer {

@@ -223,6 +223,15 @@ impl Server {
         .await
     }
 
+    /// Waits until a stop that was asked for has begun.
+    pub async fn not_ready_or_gone(&self, patience: Duration) -> Result<()> {
+        wait::until("the stop begins", patience, async || {
+            let readiness = self.readiness().await;
+            Ok(readiness.map_or(true, |readiness| readiness.status == 503).then_some(()))
+        })
+        .await
+    }
+
     /// A scrape of `/metrics`.
     pub async fn metrics(&self) -> Result<Metrics> {
         let answer = Client::new(self.setup.admin).get(&["metrics"]).await?;
