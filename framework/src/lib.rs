@@ -2,6 +2,7 @@
 //!
 //! An acknowledged task is never lost, never out of order, and memory stays within one number.
 
+pub mod admin;
 pub mod config;
 pub mod envelope;
 mod error;

@@ -20,18 +20,18 @@ const ANSWER_LIMIT: usize = 64 << 10;
 
 /// Where the front door is.
 #[derive(Debug, Clone)]
-pub struct Address {
+pub(crate) struct Address {
     /// The host and port as the URL has them.
-    pub authority: String,
+    pub(crate) authority: String,
     /// The path in front of `/v1`.
-    pub prefix: String,
+    pub(crate) prefix: String,
     /// Where to connect.
-    pub socket: SocketAddr,
+    pub(crate) socket: SocketAddr,
 }
 
 impl Address {
     /// Reads `http://host:port/prefix` and looks the host up.
-    pub async fn resolve(url: &str) -> Result<Self> {
+    pub(crate) async fn resolve(url: &str) -> Result<Self> {
         let rest = url.strip_prefix("http://").with_context(|| format!("{url} does not begin with http://"))?;
         let (authority, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let host = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
@@ -45,13 +45,13 @@ impl Address {
     }
 
     /// The URL of a path.
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://{}{}{path}", self.authority, self.prefix)
     }
 }
 
 /// A client: at most one connection, made again when it breaks.
-pub struct Http {
+pub(crate) struct Http {
     address: Address,
     /// How long one attempt may take.
     timeout: Duration,
@@ -79,7 +79,7 @@ struct Head {
 
 impl Http {
     /// A client that has not connected yet.
-    pub fn new(address: Address, timeout: Duration) -> Self {
+    pub(crate) fn new(address: Address, timeout: Duration) -> Self {
         Self { address, timeout, stream: None, out: Vec::new(), answer: Vec::new() }
     }
 

@@ -2,7 +2,7 @@
 
 /// The end of one task, as far as its sender knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub(crate) enum End {
     /// Acknowledged as durable.
     Acknowledged {
         /// The receipt.
@@ -18,102 +18,102 @@ pub enum End {
 
 /// One task.
 #[derive(Debug, Clone, Copy)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Its end.
-    pub end: End,
+    pub(crate) end: End,
     /// Attempts whose outcome is unknown: each may have left a copy.
-    pub doubtful: u32,
+    pub(crate) doubtful: u32,
 }
 
 /// The tasks of every key; a task's place is its sequence number.
 #[derive(Debug, Clone, Default)]
-pub struct Ledger {
+pub(crate) struct Ledger {
     keys: Vec<Vec<Entry>>,
 }
 
 impl Ledger {
     /// For so many keys.
-    pub fn new(keys: u32) -> Self {
+    pub(crate) fn new(keys: u32) -> Self {
         Self { keys: vec![Vec::new(); keys as usize] }
     }
 
     /// The next task of a key.
-    pub fn next_sequence(&self, key: u32) -> u32 {
+    pub(crate) fn next_sequence(&self, key: u32) -> u32 {
         self.keys[key as usize].len() as u32
     }
 
     /// Notes the end of a key's next task.
-    pub fn note(&mut self, key: u32, entry: Entry) {
+    pub(crate) fn note(&mut self, key: u32, entry: Entry) {
         self.keys[key as usize].push(entry);
     }
 
     /// The tasks of a key.
-    pub fn tasks(&self, key: u32) -> &[Entry] {
+    pub(crate) fn tasks(&self, key: u32) -> &[Entry] {
         &self.keys[key as usize]
     }
 
     /// The keys that were sent anything.
-    pub fn keys(&self) -> impl Iterator<Item = u32> + '_ {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = u32> + '_ {
         (0..self.keys.len() as u32).filter(|key| !self.tasks(*key).is_empty())
     }
 
     /// How many tasks were acknowledged.
-    pub fn acknowledged(&self, key: u32) -> usize {
+    pub(crate) fn acknowledged(&self, key: u32) -> usize {
         self.tasks(key).iter().filter(|entry| matches!(entry.end, End::Acknowledged { .. })).count()
     }
 }
 
 /// One payload that came back, in the order it was stored.
 #[derive(Debug, Clone, Copy)]
-pub struct Found {
+pub(crate) struct Found {
     /// Which task it is.
-    pub sequence: u32,
+    pub(crate) sequence: u32,
     /// Where it is.
-    pub partition: u32,
+    pub(crate) partition: u32,
     /// Where it is.
-    pub offset: u64,
+    pub(crate) offset: u64,
 }
 
 /// How what came back differs from what was sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
-pub struct Verdict {
+pub(crate) struct Verdict {
     /// Tasks that were acknowledged and are there.
-    pub confirmed: u64,
+    pub(crate) confirmed: u64,
     /// Tasks of unknown outcome that are there.
-    pub unknown_found: u64,
+    pub(crate) unknown_found: u64,
     /// Further copies of tasks that had an attempt of unknown outcome.
-    pub allowed_duplicates: u64,
+    pub(crate) allowed_duplicates: u64,
     /// Acknowledged tasks that are not there.
-    pub lost: u64,
+    pub(crate) lost: u64,
     /// First appearances out of order.
-    pub reordered: u64,
+    pub(crate) reordered: u64,
     /// Acknowledged tasks that are there, but not where their receipt says.
-    pub misplaced: u64,
+    pub(crate) misplaced: u64,
     /// Copies that no attempt of unknown outcome explains.
-    pub duplicates: u64,
+    pub(crate) duplicates: u64,
     /// Tasks reported as definitely not stored that are there.
-    pub resurrected: u64,
+    pub(crate) resurrected: u64,
     /// Payloads whose bytes are not those that were sent.
-    pub damaged: u64,
+    pub(crate) damaged: u64,
     /// What was found first, for people.
-    pub findings: Vec<String>,
+    pub(crate) findings: Vec<String>,
 }
 
 impl Verdict {
     /// Whether every promise was kept.
-    pub fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.lost + self.reordered + self.misplaced + self.duplicates + self.resurrected + self.damaged == 0
     }
 
     /// Notes a finding; only the first few are kept in words.
-    pub fn find(&mut self, what: String) {
+    pub(crate) fn find(&mut self, what: String) {
         if self.findings.len() < 20 {
             self.findings.push(what);
         }
     }
 
     /// Judges one key.
-    pub fn judge(&mut self, name: &str, sent: &[Entry], found: &[Found]) {
+    pub(crate) fn judge(&mut self, name: &str, sent: &[Entry], found: &[Found]) {
         let mut copies = vec![0_u32; sent.len()];
         let mut at_receipt = vec![false; sent.len()];
         let mut newest: Option<u32> = None;

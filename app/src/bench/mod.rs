@@ -20,7 +20,7 @@ use std::{io::Write, process::ExitCode, time::Duration};
 
 /// What to send where.
 #[derive(Debug, Clone, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// The front door, as http://host:port.
     #[arg(long, default_value = "http://127.0.0.1:8080")]
     url: String,
@@ -64,7 +64,7 @@ pub struct Args {
 }
 
 /// Runs the load and prints the report. Fails where a promise was broken.
-pub fn run(args: Args) -> Result<ExitCode> {
+pub(crate) fn run(args: Args) -> Result<ExitCode> {
     args.check()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let report = runtime.block_on(through_http(&args))?;

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 /// What payloads are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Fill {
+pub(crate) enum Fill {
     /// Bytes that do not compress.
     Random,
     /// Text that compresses as recorded page events do.
@@ -18,11 +18,11 @@ pub enum Fill {
 
 /// The sizes of a run's payloads.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sizes(pub Range<u64>);
+pub(crate) struct Sizes(pub(crate) Range<u64>);
 
 impl Sizes {
     /// Reads `"10KB"` or `"10KB..5MB"`, both ends included.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let size = |part: &str| part.trim().parse::<bytesize::ByteSize>().map(|size| size.as_u64());
         let (min, max) = text.split_once("..").unwrap_or((text, text));
         let (min, max) = (size(min)?, size(max)?);
@@ -36,7 +36,7 @@ impl Sizes {
     }
 
     /// The largest size.
-    pub fn max(&self) -> u64 {
+    pub(crate) fn max(&self) -> u64 {
         self.0.end - 1
     }
 
@@ -49,28 +49,28 @@ impl Sizes {
 }
 
 /// The bytes in front of each payload's filler.
-pub const HEADER: usize = 40;
+pub(crate) const HEADER: usize = 40;
 const MAGIC: [u8; 4] = *b"PBN1";
 
 /// Which task a payload is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Identity {
+pub(crate) struct Identity {
     /// The run.
-    pub run: u64,
+    pub(crate) run: u64,
     /// The key's number.
-    pub key: u32,
+    pub(crate) key: u32,
     /// The task's number within its key, from 0.
-    pub sequence: u32,
+    pub(crate) sequence: u32,
     /// The payload's size, this header included.
-    pub length: u64,
+    pub(crate) length: u64,
     /// When it was made, in microseconds since the Unix epoch.
-    pub sent_us: u64,
+    pub(crate) sent_us: u64,
     checksum: u32,
 }
 
 impl Identity {
     /// Reads a payload's header.
-    pub fn read(header: &[u8; HEADER]) -> Result<Self> {
+    pub(crate) fn read(header: &[u8; HEADER]) -> Result<Self> {
         ensure!(header[..4] == MAGIC, "a payload does not begin as this benchmark's do");
         let u32_at = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
@@ -99,23 +99,23 @@ impl Identity {
 
 /// One task's bytes, in two pieces.
 #[derive(Debug, Clone)]
-pub struct Payload {
+pub(crate) struct Payload {
     /// Who it is.
-    pub header: [u8; HEADER],
+    pub(crate) header: [u8; HEADER],
     /// The rest.
-    pub filler: Bytes,
+    pub(crate) filler: Bytes,
 }
 
 impl Payload {
     /// The size of both pieces.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         HEADER + self.filler.len()
     }
 }
 
 /// Makes the payloads of one run, any of them at any time.
 #[derive(Debug, Clone)]
-pub struct Maker {
+pub(crate) struct Maker {
     run: u64,
     sizes: Sizes,
     pool: Bytes,
@@ -123,24 +123,24 @@ pub struct Maker {
 
 impl Maker {
     /// For the run `run`.
-    pub fn new(run: u64, sizes: Sizes, fill: Fill) -> Self {
+    pub(crate) fn new(run: u64, sizes: Sizes, fill: Fill) -> Self {
         const SPARE: u64 = 4 << 20;
         let pool = pool(run, fill, (sizes.max() + SPARE) as usize).into();
         Self { run, sizes, pool }
     }
 
     /// The run's number.
-    pub fn run(&self) -> u64 {
+    pub(crate) fn run(&self) -> u64 {
         self.run
     }
 
     /// The name of a key.
-    pub fn key_name(&self, key: u32) -> String {
+    pub(crate) fn key_name(&self, key: u32) -> String {
         format!("bench-{:016x}-{key}", self.run)
     }
 
     /// The payload of a task.
-    pub fn payload(&self, key: u32, sequence: u32, sent_us: u64) -> Payload {
+    pub(crate) fn payload(&self, key: u32, sequence: u32, sent_us: u64) -> Payload {
         let filler = self.filler(key, sequence);
         let length = (HEADER + filler.len()) as u64;
         let mut identity = Identity { run: self.run, key, sequence, length, sent_us, checksum: 0 };
@@ -149,7 +149,7 @@ impl Maker {
     }
 
     /// The filler of a task.
-    pub fn filler(&self, key: u32, sequence: u32) -> Bytes {
+    pub(crate) fn filler(&self, key: u32, sequence: u32) -> Bytes {
         let random = mix(self.run ^ mix(u64::from(key) << 32 | u64::from(sequence)));
         let length = self.sizes.pick(random) as usize - HEADER;
         let start = (mix(random) % (self.pool.len() - length) as u64) as usize;
@@ -158,7 +158,7 @@ impl Maker {
 
     /// Whether a header that came back is one that this run sent: everything but the time can be made again, and the
     /// checksum covers that.
-    pub fn check(&self, header: &[u8; HEADER]) -> Result<Identity> {
+    pub(crate) fn check(&self, header: &[u8; HEADER]) -> Result<Identity> {
         let identity = Identity::read(header)?;
         ensure!(identity.run == self.run, "a payload of another run ({:016x})", identity.run);
         let filler = self.filler(identity.key, identity.sequence);

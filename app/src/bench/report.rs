@@ -8,48 +8,48 @@ use std::collections::BTreeMap;
 
 /// A run.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub(crate) struct Report {
     /// The number that all its keys carry.
-    pub run: String,
+    pub(crate) run: String,
     /// Tasks acknowledged as durable.
-    pub acknowledged: u64,
+    pub(crate) acknowledged: u64,
     /// Tasks that are definitely not stored.
-    pub not_written: u64,
+    pub(crate) not_written: u64,
     /// Tasks given up after an attempt of unknown outcome.
-    pub unknown: u64,
+    pub(crate) unknown: u64,
     /// Attempts that were repeated.
-    pub retries: u64,
+    pub(crate) retries: u64,
     /// Bytes of the acknowledged payloads.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// From the first attempt to the last end.
-    pub seconds: f64,
+    pub(crate) seconds: f64,
     /// Acknowledged tasks a second.
-    pub tasks_per_second: f64,
+    pub(crate) tasks_per_second: f64,
     /// Megabytes (10^6) of acknowledged payloads a second.
-    pub megabytes_per_second: f64,
+    pub(crate) megabytes_per_second: f64,
     /// From the time a task was due to its acknowledgement.
-    pub acknowledgement: Option<Percentiles>,
+    pub(crate) acknowledgement: Option<Percentiles>,
     /// From sending a task to the end of its handling.
-    pub end_to_end: Option<Percentiles>,
+    pub(crate) end_to_end: Option<Percentiles>,
     /// Every answer and error.
-    pub statuses: BTreeMap<String, u64>,
+    pub(crate) statuses: BTreeMap<String, u64>,
     /// What reading back showed, where that was asked for.
-    pub verdict: Option<Verdict>,
+    pub(crate) verdict: Option<Verdict>,
 }
 
 /// Milliseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub struct Percentiles {
+pub(crate) struct Percentiles {
     /// The median.
-    pub p50: f64,
+    pub(crate) p50: f64,
     /// 90 %.
-    pub p90: f64,
+    pub(crate) p90: f64,
     /// 99 %.
-    pub p99: f64,
+    pub(crate) p99: f64,
     /// 99.9 %.
-    pub p999: f64,
+    pub(crate) p999: f64,
     /// The largest.
-    pub max: f64,
+    pub(crate) max: f64,
 }
 
 impl Percentiles {
@@ -67,7 +67,7 @@ impl Percentiles {
 
 impl Report {
     /// Puts the two halves of a run together.
-    pub fn new(run: u64, sent: &Sent, verified: Option<Verified>) -> Self {
+    pub(crate) fn new(run: u64, sent: &Sent, verified: Option<Verified>) -> Self {
         let seconds = sent.elapsed.as_secs_f64();
         Self {
             run: format!("{run:016x}"),
@@ -87,12 +87,12 @@ impl Report {
     }
 
     /// Whether something was sent and nothing that was promised is broken.
-    pub fn holds(&self) -> bool {
+    pub(crate) fn holds(&self) -> bool {
         self.acknowledged > 0 && self.verdict.as_ref().is_none_or(Verdict::holds)
     }
 
     /// The report as tables.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = String::new();
         let mut add = |table: Table| {
             text.push_str(&table.to_string());

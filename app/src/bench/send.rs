@@ -16,7 +16,7 @@ use std::{
 
 /// The answer to one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Attempt {
+pub(crate) enum Attempt {
     /// The task is durable.
     Acknowledged {
         /// The receipt.
@@ -44,48 +44,48 @@ pub enum Attempt {
 }
 
 /// Where tasks go.
-pub trait Sink {
+pub(crate) trait Sink {
     /// Tries once.
     fn send(&mut self, key: &str, payload: &Payload) -> impl Future<Output = Attempt>;
 }
 
 /// How much is sent, how fast, and how long one task is tried.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub(crate) struct Plan {
     /// Stop after so many tasks.
-    pub tasks: u64,
+    pub(crate) tasks: u64,
     /// Stop after so long.
-    pub duration: Option<Duration>,
+    pub(crate) duration: Option<Duration>,
     /// Tasks a second, whatever the answers take. None: each client sends when it has its answer.
-    pub rate: Option<f64>,
+    pub(crate) rate: Option<f64>,
     /// Clients at once.
-    pub clients: u32,
+    pub(crate) clients: u32,
     /// Keys, shared out among the clients.
-    pub keys: u32,
+    pub(crate) keys: u32,
     /// How long one task is tried before it is given up.
-    pub give_up: Duration,
+    pub(crate) give_up: Duration,
 }
 
 /// What sending showed.
-pub struct Sent {
+pub(crate) struct Sent {
     /// Every task and its end.
-    pub ledger: Ledger,
+    pub(crate) ledger: Ledger,
     /// Microseconds from the time a task was due to its acknowledgement, retries included.
-    pub acknowledgement: Histogram<u64>,
+    pub(crate) acknowledgement: Histogram<u64>,
     /// Every answer and error by name.
-    pub statuses: BTreeMap<String, u64>,
+    pub(crate) statuses: BTreeMap<String, u64>,
     /// Tasks acknowledged, refused or given up as not written, unknown.
-    pub acknowledged: u64,
+    pub(crate) acknowledged: u64,
     /// Bytes of the acknowledged payloads.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
     /// Definitely not stored.
-    pub not_written: u64,
+    pub(crate) not_written: u64,
     /// Given up with an unknown outcome.
-    pub unknown: u64,
+    pub(crate) unknown: u64,
     /// Attempts that were repeated.
-    pub retries: u64,
+    pub(crate) retries: u64,
     /// From the first attempt to the last end.
-    pub elapsed: Duration,
+    pub(crate) elapsed: Duration,
 }
 
 struct Shared {
@@ -98,7 +98,7 @@ struct Shared {
 }
 
 /// Sends everything. `sinks` are the clients; runs them all on this thread.
-pub async fn send_all<S: Sink + 'static>(
+pub(crate) async fn send_all<S: Sink + 'static>(
     plan: Plan,
     maker: Maker,
     sinks: Vec<S>,
@@ -134,7 +134,7 @@ pub async fn send_all<S: Sink + 'static>(
 }
 
 /// One microsecond to an hour, within one part in a thousand.
-pub fn histogram() -> Histogram<u64> {
+pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 3_600_000_000, 3).expect("the bounds are valid")
 }
 
@@ -237,7 +237,7 @@ fn pause(attempt: u32, after: Option<Duration>) -> Duration {
 }
 
 /// Microseconds since the Unix epoch.
-pub fn unix_micros() -> u64 {
+pub(crate) fn unix_micros() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64)
 }
 

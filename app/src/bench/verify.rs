@@ -14,11 +14,11 @@ use serde::Deserialize;
 use std::time::{Duration, Instant, SystemTime};
 
 /// What reading back showed.
-pub struct Verified {
+pub(crate) struct Verified {
     /// The judgement.
-    pub verdict: Verdict,
+    pub(crate) verdict: Verdict,
     /// Microseconds from a task's sending to the time its chunk was stored.
-    pub end_to_end: Histogram<u64>,
+    pub(crate) end_to_end: Histogram<u64>,
 }
 
 #[derive(Deserialize)]
@@ -42,7 +42,7 @@ struct Reader<'a> {
 }
 
 /// Reads all keys back, waiting up to `settle` for what was acknowledged to be there.
-pub async fn verify(
+pub(crate) async fn verify(
     address: &Address,
     maker: &Maker,
     ledger: &Ledger,
