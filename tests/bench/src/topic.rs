@@ -1,7 +1,6 @@
 //! Topics for a measurement: made, counted, deleted.
 
-use anyhow::{Context, Result, bail};
-use futures_util::FutureExt;
+use anyhow::{Context, Result, bail, ensure};
 use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, TopicReplication},
@@ -20,7 +19,7 @@ pub fn create(bootstrap_servers: &str, topic: &str, partitions: u32) -> Result<(
     let new = NewTopic::new(topic, partitions as i32, TopicReplication::Fixed(1))
         .set("max.message.bytes", MAX_MESSAGE_BYTES)
         .set("retention.ms", "-1");
-    let results = futures(admin(bootstrap_servers)?.create_topics([&new], &AdminOptions::new()))?;
+    let results = wait_for(admin(bootstrap_servers)?.create_topics([&new], &AdminOptions::new()))?;
     if let Some(Err((name, code))) = results.into_iter().next() {
         bail!("the topic {name} was not made: {code}");
     }
@@ -41,7 +40,7 @@ pub fn create(bootstrap_servers: &str, topic: &str, partitions: u32) -> Result<(
 
 /// Deletes a topic.
 pub fn delete(bootstrap_servers: &str, topic: &str) -> Result<()> {
-    let results = futures(admin(bootstrap_servers)?.delete_topics(&[topic], &AdminOptions::new()))?;
+    let results = wait_for(admin(bootstrap_servers)?.delete_topics(&[topic], &AdminOptions::new()))?;
     match results.into_iter().next() {
         Some(Err((name, code))) => bail!("the topic {name} was not deleted: {code}"),
         _ => Ok(()),
@@ -57,18 +56,23 @@ pub fn partitions(bootstrap_servers: &str, topic: &str) -> Result<u32> {
     }
 }
 
-/// How many records a topic holds: the sum of the partitions' ends.
+/// How many records a topic holds.
 pub fn record_count(bootstrap_servers: &str, topic: &str) -> Result<u64> {
+    Ok(ends(bootstrap_servers, topic)?.iter().sum())
+}
+
+/// The offset after the last record of each partition of a topic that was never trimmed.
+pub fn ends(bootstrap_servers: &str, topic: &str) -> Result<Vec<u64>> {
     let client = plain_consumer(bootstrap_servers)?;
-    let partitions = partitions(bootstrap_servers, topic)?;
-    let mut records = 0;
-    for partition in 0..partitions {
-        let (low, high) = client
-            .fetch_watermarks(topic, partition as i32, TIMEOUT)
-            .with_context(|| format!("asking for the end of {topic}-{partition}"))?;
-        records += (high - low) as u64;
-    }
-    Ok(records)
+    (0..partitions(bootstrap_servers, topic)?)
+        .map(|partition| {
+            let (low, high) = client
+                .fetch_watermarks(topic, partition as i32, TIMEOUT)
+                .with_context(|| format!("asking for the end of {topic}-{partition}"))?;
+            ensure!(low == 0, "{topic}-{partition} begins at {low}: measure on a topic with all its records");
+            Ok(high as u64)
+        })
+        .collect()
 }
 
 fn admin(bootstrap_servers: &str) -> Result<AdminClient<DefaultClientContext>> {
@@ -81,5 +85,5 @@ fn plain_consumer(bootstrap_servers: &str) -> Result<BaseConsumer> {
 
 /// Runs an admin request. It needs no runtime: librdkafka's own threads complete it.
 fn futures<T>(request: impl Future<Output = rdkafka::error::KafkaResult<T>>) -> Result<T> {
-    Ok(tokio::runtime::Builder::new_current_thread().build()?.block_on(request.boxed_local())?)
+    Ok(tokio::runtime::Builder::new_current_thread().build()?.block_on(request)?)
 }

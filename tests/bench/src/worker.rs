@@ -116,11 +116,21 @@ impl Meter {
 
     /// Counts a record. To be called when its handler has ended.
     pub fn count(&mut self, bytes: usize) {
+        self.note_first();
+        self.add(1, bytes as u64);
+    }
+
+    /// Notes that a record was handled, if none was before.
+    pub fn note_first(&mut self) {
         if self.first.is_none() {
             self.first = Some(self.started.elapsed());
         }
-        self.records += 1;
-        self.bytes += bytes as u64;
+    }
+
+    /// Counts records that were handled since.
+    pub fn add(&mut self, records: u64, bytes: u64) {
+        self.records += records;
+        self.bytes += bytes;
     }
 
     /// How many records were counted.
