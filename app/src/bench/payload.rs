@@ -136,7 +136,12 @@ impl Maker {
 
     /// The name of a key.
     pub(crate) fn key_name(&self, key: u32) -> String {
-        format!("bench-{:016x}-{key}", self.run)
+        format!("{}{key}", self.key_prefix())
+    }
+
+    /// What the names of all this run's keys begin with.
+    pub(crate) fn key_prefix(&self) -> String {
+        format!("bench-{:016x}-", self.run)
     }
 
     /// The payload of a task.
