@@ -81,9 +81,15 @@ pub struct WorkerReport {
 }
 
 impl WorkerReport {
-    /// Records a second.
+    /// Records a second, after the first: what a group does before it fetches (find offsets, wait for an empty fetch) takes
+    /// as long for a short topic as for a long one and would blur the comparison.
     pub fn rate(&self) -> f64 {
-        self.records as f64 / self.seconds
+        (self.records - 1) as f64 / (self.seconds - self.first_record_seconds)
+    }
+
+    /// Bytes a second, likewise.
+    pub fn byte_rate(&self) -> f64 {
+        self.rate() * self.bytes as f64 / self.records as f64
     }
 
     /// Processor microseconds a record.

@@ -77,7 +77,7 @@ fn run(setup: &Setup, row: &WorkerRow, program: &str, topic: &str, records: u64)
     ensure!(report.records == records, "{program} handled {} of {records} records", report.records);
     Ok(Run {
         rate: report.rate(),
-        bytes_per_second: report.bytes as f64 / report.seconds,
+        bytes_per_second: report.byte_rate(),
         cpu_us: report.cpu_us(),
         peak_rss: report.peak_rss,
         latency_ms: None,
