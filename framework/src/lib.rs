@@ -2,6 +2,7 @@
 //!
 //! An acknowledged task is never lost, never out of order, and memory stays within one number.
 
+pub mod admin;
 mod actor;
 pub mod config;
 pub mod envelope;
