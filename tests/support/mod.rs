@@ -10,5 +10,6 @@ pub mod payload;
 pub mod ports;
 pub mod process;
 pub mod random;
+pub mod scenario;
 pub mod server;
 pub mod wait;

@@ -3,6 +3,7 @@
 mod config;
 mod crash;
 mod dashboard;
+mod memory;
 mod readme;
 mod session;
 mod shutdown;

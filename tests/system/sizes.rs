@@ -1,28 +1,21 @@
 //! Payloads of every size, byte for byte, and the limit.
 
-use partita_tests::{client::Problem, observe, payload, process, random::Random, server::Setup};
+use partita_tests::{
+    client::Problem,
+    observe, payload, process,
+    random::Random,
+    scenario::{self, MAX_TASK},
+    server::Setup,
+};
 use std::time::Duration;
 
-const MAX_TASK: usize = 100_000_000;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn payloads_from_nothing_to_100_mb_come_back_byte_for_byte() {
     let server = Setup::embedded().start().await.unwrap();
-    let client = server.client();
-    let mut random = Random::from_env();
-    for size in [0, 1, 10_000, 1_000_000, 30_000_000, MAX_TASK] {
-        let (key, sent) = (format!("size-{size}"), bytes::Bytes::from(random.bytes(size)));
-        client.accept(&key, sent.clone()).await.unwrap();
-        let chunks = observe::chunks(&client, &key, 1, PATIENCE).await.unwrap();
-        assert_eq!((chunks.len(), chunks[0].size), (1, size as u64));
-        assert_eq!(chunks[0].sha256, payload::digest(&sent), "{size} bytes");
-        assert!(
-            client.chunk(&key, chunks[0].position()).await.unwrap() == sent,
-            "{size} bytes came back as others"
-        );
-        assert!(client.content(&key).await.unwrap() == sent, "{size} bytes came back as others");
-    }
+    let sizes = [0, 1, 10_000, 1_000_000, 30_000_000, MAX_TASK];
+    scenario::sizes_come_back(&server.client(), &sizes, &mut Random::from_env()).await.unwrap();
     server.never_panicked().unwrap();
 }
 
