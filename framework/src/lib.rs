@@ -5,6 +5,7 @@
 pub mod config;
 pub mod envelope;
 mod error;
+pub mod front_door;
 mod handler;
 pub mod log;
 pub mod memory;
