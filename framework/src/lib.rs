@@ -2,6 +2,8 @@
 //!
 //! An acknowledged task is never lost, never out of order, and memory stays within one number.
 
+pub mod admin;
+mod actor;
 pub mod config;
 pub mod envelope;
 mod error;
@@ -10,6 +12,7 @@ pub mod log;
 pub mod memory;
 pub mod metrics;
 
+pub use actor::Routes;
 pub use config::Config;
 pub use error::Error;
 pub use handler::{Assignment, Fence, Task, TaskContext, TaskError, TaskHandler};

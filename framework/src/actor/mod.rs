@@ -1,0 +1,16 @@
+//! The actors: one for each assigned partition, and the supervisor that starts them and commits for them.
+//!
+//! Nothing outside this folder knows actix's actors. A batch's way: `partition` (mailbox) → `lane` (FIFO) → `runner` (one
+//! task at a time) → `report` (finished ranges) → `supervisor` (commits).
+
+mod attempt;
+mod lane;
+mod meter;
+mod parking;
+mod partition;
+mod report;
+mod routes;
+mod runner;
+mod work;
+
+pub use routes::Routes;
