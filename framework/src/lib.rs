@@ -11,10 +11,15 @@ mod handler;
 pub mod log;
 pub mod memory;
 pub mod metrics;
+mod pipeline;
+pub mod status;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use actor::Routes;
 pub use config::Config;
 pub use error::Error;
 pub use handler::{Assignment, Fence, Task, TaskContext, TaskError, TaskHandler};
 pub use partita_core as core;
+pub use pipeline::{Pipeline, PipelineBuilder, Role, Running};
 pub use partita_proto as proto;

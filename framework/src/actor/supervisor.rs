@@ -21,6 +21,9 @@ use tokio::{sync::watch, time::Instant};
 /// How often gauges and views are published.
 const PUBLISH: Duration = Duration::from_secs(1);
 
+/// Where a consumer's events go.
+pub(crate) type Events = Arc<dyn Fn(ConsumerEvent) + Send + Sync>;
+
 /// What a supervisor is made of.
 pub(crate) struct SupervisorSetup {
     pub(crate) member: MemberConfig,
@@ -65,12 +68,12 @@ impl Supervisor {
     /// Starts the supervisor on the calling arbiter. `attach` starts the consumer, given where its events go.
     pub(crate) fn launch<E>(
         setup: SupervisorSetup,
-        attach: impl FnOnce(Box<dyn Fn(ConsumerEvent) + Send>) -> Result<ConsumerHandle, E>,
+        attach: impl FnOnce(Events) -> Result<ConsumerHandle, E>,
     ) -> Result<Addr<Self>, E> {
         let context = Context::<Self>::new();
         let addr = context.address();
         let events = addr.clone();
-        let consumer = attach(Box::new(move |event| events.do_send(Consumed(event))))?;
+        let consumer = attach(Arc::new(move |event| events.do_send(Consumed(event))))?;
         let supervisor = Self {
             consumer,
             member: GroupMember::new(setup.member),
