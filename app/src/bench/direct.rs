@@ -15,12 +15,11 @@ use anyhow::{Context, Result};
 use bytes::Bytes;
 use hdrhistogram::Histogram;
 use partita::{
-    Config, Pipeline, Task, TaskContext, TaskError, TaskHandler,
+    Config, Pipeline, Role, Task, TaskContext, TaskError, TaskHandler,
     config::LogKind,
     envelope::PayloadBuffer,
     log::{AppendError, NewRecord, TaskLog},
     memory::MemoryPool,
-    pipeline::Role,
 };
 use partita_core::partition_of;
 use partita_proto::v1::Envelope;
