@@ -7,6 +7,7 @@ pub mod admin;
 pub mod config;
 pub mod envelope;
 mod error;
+pub mod front_door;
 mod handler;
 pub mod log;
 pub mod memory;

@@ -112,12 +112,11 @@ fn a_commit_that_failed_or_was_never_answered_is_made_again_with_what_has_ended_
         if answered {
             assert_eq!(member.on_event(Event::CommitDone { commit: id, committed: vec![] }, ms(120)), []);
         }
-        let mut now = ms(120);
-        let offsets = loop {
-            now = member.next_deadline().unwrap();
+        let (now, offsets) = loop {
+            let now = member.next_deadline().unwrap();
             let actions = member.on_event(Event::Tick, now);
             if let Some((_, offsets)) = commit(&actions) {
-                break offsets.to_vec();
+                break (now, offsets.to_vec());
             }
         };
         assert_eq!(offsets, [(P, Offset(4))]);

@@ -242,6 +242,7 @@ impl Model {
             }
             Event::Drained { partition, epoch } => {
                 if let Some(owned) = self.current(*partition, *epoch)
+                    && owned.live
                     && (owned.draining || owned.halted)
                 {
                     owned.live = false;
@@ -299,7 +300,7 @@ impl Model {
                     self.owned.get_mut(partition).expect("owned").lane_open = true;
                 }
             }
-            Action::CompleteRevoke { intent } => self.check_complete_revoke(intent.0, now),
+            Action::CompleteRevoke { intent } => self.check_complete_revoke(event, intent.0, now),
             Action::CloseLane { partition, epoch } => {
                 if let Some(owned) = self.current(*partition, *epoch) {
                     owned.lane_open = false;
@@ -359,11 +360,11 @@ impl Model {
         owned.reports = false;
     }
 
-    fn check_complete_revoke(&mut self, intent: u64, now: Duration) {
+    fn check_complete_revoke(&mut self, event: &Event, intent: u64, now: Duration) {
         let request = self.intents.get_mut(&intent).expect("a known intent");
         assert!(!std::mem::replace(&mut request.answered, true), "answered twice");
         let asked_at = request.asked_at;
-        let excused = self.exit.is_some()
+        let excused = matches!(event, Event::Fatal | Event::Closed)
             || now >= asked_at + self.config.commit_timeout
             || self.shutdown_at.is_some_and(|at| now >= at + self.config.shutdown_timeout / 5 * 4);
         for (partition, epoch) in request.takes.clone().expect("a revocation") {
