@@ -105,8 +105,6 @@ async fn what_cannot_be_read_is_rejected_as_it_was_found() {
     let garbage =
         NewRecord { key: "k".into(), value: Bytes::from_static(b"\xff\xff\xff"), reservation: None };
     pipeline.log().append(Partition(0), garbage).await.unwrap();
-    let mut too_large = config();
-    too_large.limits.max_task = ByteSize::b(1);
     pipeline.send(("k", "after")).await;
     pipeline.settled().await;
     assert_eq!(ledger.offsets(What::Start, 0), [1]);
