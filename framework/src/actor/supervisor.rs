@@ -234,8 +234,11 @@ impl Supervisor {
     fn translate(&mut self, event: ConsumerEvent) -> Option<Event> {
         let status = &self.setup.status;
         match event {
-            ConsumerEvent::Assigned { intent, generation, partitions } => {
+            ConsumerEvent::Joined => {
                 status.set_joined();
+                None
+            }
+            ConsumerEvent::Assigned { intent, generation, partitions } => {
                 self.telemetry.rebalance("assigned");
                 Some(Event::Assigned { intent, generation, partitions })
             }
