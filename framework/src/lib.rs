@@ -2,8 +2,8 @@
 //!
 //! An acknowledged task is never lost, never out of order, and memory stays within one number.
 
-pub mod admin;
 mod actor;
+pub mod admin;
 pub mod config;
 pub mod envelope;
 mod error;
@@ -22,5 +22,5 @@ pub use config::Config;
 pub use error::Error;
 pub use handler::{Assignment, Fence, Task, TaskContext, TaskError, TaskHandler};
 pub use partita_core as core;
-pub use pipeline::{Pipeline, PipelineBuilder, Role, Running};
 pub use partita_proto as proto;
+pub use pipeline::{Pipeline, PipelineBuilder, Role, Running};

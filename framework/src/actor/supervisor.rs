@@ -13,7 +13,10 @@ use crate::{
     memory::MemoryPool,
     status::PipelineStatus,
 };
-use actix::{Actor, ActorContext, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::{
+    Actor, ActorContext, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message,
+    WrapFuture,
+};
 use partita_core::{Action, Epoch, Event, Exit, GroupMember, MemberConfig, Offset, Partition};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
@@ -141,12 +144,8 @@ impl Supervisor {
             load[started.arbiter] += usize::from(*other != partition);
         }
         let arbiter = (0..load.len()).min_by_key(|&index| load[index]).unwrap_or_default();
-        let assignment = Assignment {
-            topic: self.topic.clone(),
-            topic_id: self.topic_id.clone(),
-            partition,
-            epoch,
-        };
+        let assignment =
+            Assignment { topic: self.topic.clone(), topic_id: self.topic_id.clone(), partition, epoch };
         let setup = Setup {
             assignment,
             log: self.setup.log.clone(),
@@ -235,8 +234,11 @@ impl Supervisor {
     fn translate(&mut self, event: ConsumerEvent) -> Option<Event> {
         let status = &self.setup.status;
         match event {
-            ConsumerEvent::Assigned { intent, generation, partitions } => {
+            ConsumerEvent::Joined => {
                 status.set_joined();
+                None
+            }
+            ConsumerEvent::Assigned { intent, generation, partitions } => {
                 self.telemetry.rebalance("assigned");
                 Some(Event::Assigned { intent, generation, partitions })
             }
@@ -247,7 +249,10 @@ impl Supervisor {
             }
             ConsumerEvent::Lost { partitions } => {
                 self.telemetry.rebalance("lost");
-                tracing::warn!(count = partitions.len(), "partitions are lost: nothing is committed for them");
+                tracing::warn!(
+                    count = partitions.len(),
+                    "partitions are lost: nothing is committed for them"
+                );
                 Some(Event::Lost { partitions })
             }
             ConsumerEvent::CommitDone { commit, committed, error } => {

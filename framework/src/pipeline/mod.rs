@@ -19,6 +19,7 @@
 
 mod listeners;
 mod open;
+mod report;
 mod running;
 pub(crate) mod workers;
 
@@ -27,12 +28,14 @@ pub use running::Running;
 use crate::{
     Config, Error,
     actor::{Routes, Single, Spawner, spawner},
+    admin::Ask,
     config::ConfigError,
     handler::{Assignment, TaskHandler},
     log::{TaskConsumer, TaskLog},
     memory::MemoryBudget,
     status::PipelineStatus,
 };
+use listeners::Extras;
 use std::{fmt, future::Future, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
@@ -78,7 +81,7 @@ pub struct Pipeline;
 impl Pipeline {
     /// A pipeline with these settings.
     pub fn builder(config: Config) -> PipelineBuilder {
-        PipelineBuilder { config, role: Role::All, spawner: None, log: None }
+        PipelineBuilder { config, role: Role::All, spawner: None, log: None, extras: Extras::default() }
     }
 }
 
@@ -88,6 +91,7 @@ pub struct PipelineBuilder {
     role: Role,
     spawner: Option<Spawner>,
     log: Option<(Arc<dyn TaskLog>, Option<Box<dyn TaskConsumer>>)>,
+    extras: Extras,
 }
 
 impl PipelineBuilder {
@@ -118,10 +122,22 @@ impl PipelineBuilder {
         self
     }
 
+    /// Serves these routes beside the front door's own, on the same listener. May be called again.
+    pub fn front_door_routes(mut self, routes: crate::front_door::Routes) -> Self {
+        self.extras.routes.push(routes);
+        self
+    }
+
+    /// Serves this as `/metrics`: the page of the metrics recorder that the program has installed.
+    pub fn metrics(mut self, page: Ask<String>) -> Self {
+        self.extras.metrics = Some(page);
+        self
+    }
+
     /// Starts it on the calling thread's actix system and returns once it listens; it joins its group meanwhile.
     pub async fn start(self) -> Result<Running, Error> {
         actix_rt::System::try_current().ok_or(Error::NoSystem)?;
-        let Self { config, role, spawner, log } = self;
+        let Self { config, role, spawner, log, extras } = self;
         if role.works() && spawner.is_none() {
             return Err(config_error("a pipeline with workers needs a handler: call `handler` or `routes`"));
         }
@@ -144,24 +160,19 @@ impl PipelineBuilder {
             (true, Some(spawner), Some(consumer)) => Some(workers::start(&shared, spawner, consumer)?),
             (true, ..) => return Err(config_error("a pipeline with workers needs a consumer of its log")),
         };
-        let listeners = listeners::open(&shared, role).await?;
+        let listeners = listeners::open(&shared, role, extras).await?;
         Ok(Running::new(shared, workers, listeners))
     }
 
     /// Starts it and runs it until SIGTERM or Ctrl-C, then stops it in order. A second signal ends the process at once,
     /// with exit code 1.
     pub async fn run(self) -> Result<(), Error> {
-        self.run_until(running::signal()).await
+        self.start().await?.run().await
     }
 
     /// Starts it and runs it until `stop`, then stops it in order.
     pub async fn run_until(self, stop: impl Future<Output = ()>) -> Result<(), Error> {
-        let running = self.start().await?;
-        tokio::select! {
-            ended = running.wait() => return ended,
-            () = stop => {}
-        }
-        running.shutdown().await
+        self.start().await?.run_until(stop).await
     }
 }
 

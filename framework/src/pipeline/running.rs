@@ -5,6 +5,8 @@ use crate::{Config, Error, log::TaskLog, memory::MemoryBudget, status::PipelineS
 use partita_core::Exit;
 use std::{
     fmt,
+    future::Future,
+    net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -15,11 +17,38 @@ pub struct Running {
     shared: Shared,
     workers: Option<Workers>,
     listeners: Mutex<Option<Listeners>>,
+    front_door: Option<SocketAddr>,
+    admin: SocketAddr,
 }
 
 impl Running {
     pub(crate) fn new(shared: Shared, workers: Option<Workers>, listeners: Listeners) -> Self {
-        Self { shared, workers, listeners: Mutex::new(Some(listeners)) }
+        let (front_door, admin) = (listeners.front_door(), listeners.admin());
+        Self { shared, workers, listeners: Mutex::new(Some(listeners)), front_door, admin }
+    }
+
+    /// Where tasks are taken, with the port that was chosen where 0 was asked for; none for a worker.
+    pub fn front_door(&self) -> Option<SocketAddr> {
+        self.front_door
+    }
+
+    /// Where operators ask.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Runs until SIGTERM or Ctrl-C, then stops in order. A second signal ends the process at once, with exit code 1.
+    pub async fn run(&self) -> Result<(), Error> {
+        self.run_until(signal()).await
+    }
+
+    /// Runs until `stop`, then stops in order.
+    pub async fn run_until(&self, stop: impl Future<Output = ()>) -> Result<(), Error> {
+        tokio::select! {
+            ended = self.wait() => return ended,
+            () = stop => {}
+        }
+        self.shutdown().await
     }
 
     /// What it says about itself.
@@ -110,7 +139,7 @@ impl fmt::Debug for Running {
 }
 
 /// Returns at the first SIGTERM or Ctrl-C; from then on the next one ends the process at once.
-pub(super) async fn signal() {
+async fn signal() {
     one_signal().await;
     actix_rt::spawn(async {
         one_signal().await;

@@ -93,10 +93,7 @@ impl Drop for Workers {
     }
 }
 
-fn attach_thread(
-    consumer: Box<dyn TaskConsumer>,
-    events: Events,
-) -> Result<ConsumerHandle, Error> {
+fn attach_thread(consumer: Box<dyn TaskConsumer>, events: Events) -> Result<ConsumerHandle, Error> {
     let (sender, commands) = crossbeam_channel::unbounded();
     let waker = consumer.waker();
     let last = events.clone();

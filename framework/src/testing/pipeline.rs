@@ -165,9 +165,7 @@ impl Settled {
 
 impl TestPipeline {
     /// A pipeline of 4 partitions with default settings.
-    pub async fn start<H: TaskHandler>(
-        factory: impl Fn(&Assignment) -> H + Send + Sync + 'static,
-    ) -> Self {
+    pub async fn start<H: TaskHandler>(factory: impl Fn(&Assignment) -> H + Send + Sync + 'static) -> Self {
         Self::with(Config::default(), 4, factory).await
     }
 
@@ -211,9 +209,8 @@ impl TestPipeline {
             status: Arc::new(PipelineStatus::new(log.partitions())),
             draining: CancellationToken::new(),
         };
-        let attach = |events: crate::actor::Events| {
-            Ok::<_, Infallible>(log.attach(move |event| events(event)))
-        };
+        let attach =
+            |events: crate::actor::Events| Ok::<_, Infallible>(log.attach(move |event| events(event)));
         let Ok((supervisor, exit)) = workers::supervise(&shared, spawner, arbiters, attach);
         Self { log, shared, supervisor, exit, sent: RefCell::default() }
     }

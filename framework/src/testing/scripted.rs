@@ -72,10 +72,8 @@ pub enum Step {
 impl ScriptedLog {
     /// An empty log of so many partitions, none of which is assigned. It delivers by itself what is appended.
     pub fn new(partitions: u32) -> Self {
-        let state = State {
-            partitions: (0..partitions).map(|_| Stored::default()).collect(),
-            ..State::default()
-        };
+        let state =
+            State { partitions: (0..partitions).map(|_| Stored::default()).collect(), ..State::default() };
         Self { state: Arc::new(Mutex::new(state)), changed: Arc::default(), partitions }
     }
 
@@ -311,7 +309,9 @@ impl State {
     }
 
     fn deliver(&mut self, partition: Partition, records: usize) -> usize {
-        let Some(delivery) = self.lanes.get_mut(&partition).filter(|delivery| delivery.open) else { return 0 };
+        let Some(delivery) = self.lanes.get_mut(&partition).filter(|delivery| delivery.open) else {
+            return 0;
+        };
         let Some(stored) = self.partitions.get(partition.0 as usize) else { return 0 };
         let mut batch = Batch::new(delivery.lane.epoch);
         for (key, value) in stored.records.iter().skip(delivery.position.0 as usize).take(records) {

@@ -19,3 +19,4 @@ mod watch;
 
 pub use consumer::KafkaConsumer;
 pub use producer::KafkaLog;
+pub(crate) use settings::verify;

@@ -110,7 +110,7 @@ pub(super) fn client_config(config: &KafkaConfig, role: Role, max_task: u64) -> 
 }
 
 /// Refuses what would break a promise, what librdkafka does not know and what it does not accept.
-pub(super) fn verify(config: &KafkaConfig) -> Result<(), Error> {
+pub(crate) fn verify(config: &KafkaConfig) -> Result<(), Error> {
     let refuse = |text: String| Err(Error::Config(ConfigError(text)));
     if config.partitions == 0 || config.partitions > i32::MAX as u32 {
         return refuse("log.kafka.partitions must be at least 1".into());
