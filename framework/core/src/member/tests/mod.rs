@@ -162,6 +162,26 @@ fn a_lost_partition_is_stopped_never_committed_and_its_revocation_still_answered
 }
 
 #[test]
+fn a_partition_that_was_lost_and_came_back_learns_nothing_from_an_answer_to_its_former_commit() {
+    let (mut member, epoch) = owner();
+    member.on_event(finished(epoch, 0, 9), ms(0));
+    let (id, _) = commit(&member.on_event(Event::Tick, ms(100))).unwrap();
+    member.on_event(Event::Lost { partitions: vec![P] }, ms(101));
+    let partitions = vec![(P, Offset(3))];
+    member.on_event(Event::Assigned { intent: Intent(2), generation: 2, partitions }, ms(102));
+    member.on_event(Event::CommitDone { commit: id, committed: vec![P] }, ms(103));
+    assert_eq!(member.partition(P).unwrap().committed, None);
+}
+
+#[test]
+fn a_partition_that_came_back_does_not_inherit_the_restart_it_was_waiting_for() {
+    let (mut member, epoch) = owner();
+    member.on_event(Event::ActorFailed { partition: P, epoch }, ms(0));
+    member.on_event(Event::Lost { partitions: vec![P] }, ms(1));
+    assert_eq!(member.next_deadline(), None);
+}
+
+#[test]
 fn a_failed_actor_is_followed_by_another_under_a_new_epoch_after_a_growing_pause() {
     let (mut member, mut epoch) = owner();
     member.on_event(finished(epoch, 0, 2), ms(0));
