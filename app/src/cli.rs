@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::recorder;
+use crate::{bench, recorder};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use partita::config::{ConfigError, Layered, Loader};
 use std::{net::SocketAddr, path::PathBuf};
@@ -19,7 +19,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LoggingArgs {
     /// What to log, as `info` or `partita=debug,warn`
-    #[arg(long = "log", global = true, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
+    #[arg(
+        long = "log",
+        global = true,
+        env = "RUST_LOG",
+        value_name = "FILTER",
+        default_value = "info,actix_server=warn"
+    )]
     pub(crate) filter: String,
     /// How each line looks
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
@@ -42,6 +48,8 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Look whether `serve` would work: a line per check, and how to mend what is wrong
     Check(ConfigArgs),
+    /// Put a load on a running front door, and verify what comes back against what was acknowledged
+    Bench(bench::Args),
     /// The topics in Kafka
     #[command(subcommand)]
     Topics(TopicsCommand),

@@ -1,5 +1,6 @@
 //! The `partita` binary.
 
+mod bench;
 mod cli;
 mod commands;
 mod failure;

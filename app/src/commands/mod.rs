@@ -2,10 +2,12 @@
 
 mod check;
 mod config_print;
+mod engine;
 mod serve;
 mod topics;
 
 use crate::{
+    bench,
     cli::{Cli, Command, ConfigCommand, TopicsCommand},
     logging,
 };
@@ -17,6 +19,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Bench(args) => bench::run(args),
         Command::Topics(TopicsCommand::Create(args)) => topics::create(&args),
         Command::Config(ConfigCommand::Print(args)) => config_print::run(&args),
     }

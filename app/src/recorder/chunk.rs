@@ -13,7 +13,7 @@ use std::time::SystemTime;
 const BLOCK: usize = 512;
 
 /// What the header has beside `type` and `content_type`, at most.
-const FIXED: usize = 430;
+const FIXED: usize = 300;
 
 /// What is known of a chunk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -71,6 +71,9 @@ impl CommitSchedule {
     pub fn forget(&mut self, partition: Partition) {
         self.progress.remove(&partition);
         self.dirty.remove(&partition);
+        if self.dirty.is_empty() {
+            self.due = None;
+        }
         if let Some(in_flight) = &mut self.in_flight {
             in_flight.offsets.remove(&partition);
         }
@@ -128,6 +131,8 @@ impl CommitSchedule {
     /// When `poll` may have something to do.
     pub fn next_deadline(&self, urgent: bool) -> Option<Duration> {
         match &self.in_flight {
+            // An answer that nobody waits for may stay away.
+            Some(in_flight) if in_flight.offsets.is_empty() && self.dirty.is_empty() => None,
             Some(in_flight) => Some(in_flight.expires),
             None => self.send_at(urgent),
         }

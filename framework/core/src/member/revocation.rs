@@ -50,8 +50,9 @@ impl GroupMember {
             if revocation.is_committing() {
                 continue;
             }
-            if now >= revocation.drain_until {
-                for partition in revocation.partitions.clone() {
+            if now >= revocation.drain_until && !self.are_over(&revocation.partitions) {
+                self.cut_short |= self.is_shutting_down();
+                for partition in self.revocations[index].partitions.clone() {
                     self.feed(partition, Input::Overdue, out);
                 }
             }
