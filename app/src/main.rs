@@ -1,1 +1,31 @@
-fn main() {}
+//! The `partita` binary.
+
+mod bench;
+mod cli;
+mod commands;
+mod failure;
+mod logging;
+mod recorder;
+mod telemetry;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+/// librdkafka allocates and frees each fetch and each big payload: with `override` its C code is served too.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        // Clap knows which of its answers are errors: --help and --version are not.
+        Err(answer) => {
+            let _ = answer.print();
+            return if answer.use_stderr() { failure::USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    match commands::run(cli) {
+        Ok(code) => code,
+        Err(error) => failure::report(&error),
+    }
+}

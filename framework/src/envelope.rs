@@ -56,6 +56,23 @@ impl PayloadBuffer {
         Self { buffer, headroom }
     }
 
+    /// The bytes that [`new`](Self::new) allocates, to be reserved before.
+    pub fn allocation(head: &Envelope, capacity: usize) -> usize {
+        headroom(head) + capacity
+    }
+
+    /// How many more bytes fit without allocating.
+    pub fn room(&self) -> usize {
+        self.buffer.capacity() - self.buffer.len()
+    }
+
+    /// Moves the payload into an allocation with room for exactly `capacity` bytes of it.
+    pub fn move_to(&mut self, capacity: usize) {
+        let mut buffer = BytesMut::with_capacity(self.headroom + capacity);
+        buffer.extend_from_slice(&self.buffer);
+        self.buffer = buffer;
+    }
+
     /// Adds to the payload. Grows beyond the capacity where it must.
     pub fn extend(&mut self, bytes: &[u8]) {
         self.buffer.extend_from_slice(bytes);

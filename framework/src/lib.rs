@@ -2,16 +2,25 @@
 //!
 //! An acknowledged task is never lost, never out of order, and memory stays within one number.
 
+mod actor;
+pub mod admin;
 pub mod config;
 pub mod envelope;
 mod error;
+pub mod front_door;
 mod handler;
 pub mod log;
 pub mod memory;
 pub mod metrics;
+mod pipeline;
+pub mod status;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
+pub use actor::Routes;
 pub use config::Config;
 pub use error::Error;
 pub use handler::{Assignment, Fence, Task, TaskContext, TaskError, TaskHandler};
 pub use partita_core as core;
 pub use partita_proto as proto;
+pub use pipeline::{Pipeline, PipelineBuilder, Role, Running};

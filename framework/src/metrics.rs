@@ -113,6 +113,35 @@ catalogue! {
     BUILD_INFO, "partita_build_info", Gauge, ["version"], "Always 1.";
 }
 
+/// METRICS.md.
+pub fn markdown() -> String {
+    use std::fmt::Write;
+    let mut page = String::from(
+        "# Metrics\n\nGenerated from `framework/src/metrics.rs` by `PARTITA_UPDATE=1 cargo test -p partita --test metrics_page`.\n\n\
+         Served by the admin listener at `/metrics`, for Prometheus. `partition` is a label on gauges only; when a partition goes\n\
+         away its gauges go to 0. No key, task id or error text is ever a label.\n\n\
+         | metric | kind | labels | tells |\n|---|---|---|---|\n",
+    );
+    for metric in CATALOGUE {
+        let kind = match metric.kind {
+            Kind::Counter => "counter".to_owned(),
+            Kind::Gauge => "gauge".to_owned(),
+            histogram => {
+                let bounds = histogram.buckets();
+                format!(
+                    "histogram, {} buckets from {} to {}",
+                    bounds.len(),
+                    bounds[0],
+                    bounds[bounds.len() - 1]
+                )
+            }
+        };
+        let labels = metric.labels.iter().map(|label| format!("`{label}`")).collect::<Vec<_>>().join(", ");
+        let _ = writeln!(page, "| `{}` | {kind} | {labels} | {} |", metric.name, metric.help);
+    }
+    page
+}
+
 /// Tells the installed recorder what each metric is.
 pub fn describe() {
     for metric in CATALOGUE {

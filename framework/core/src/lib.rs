@@ -1,13 +1,28 @@
 //! Partita's decisions, pure: events in, actions out, time passed in. No I/O, no clock, no async, no Kafka.
+//!
+//! [`GroupMember`] decides about assignment, epochs, commits and shutdown; [`FlowControl`] about pausing; [`Admission`]
+//! about taking a task; [`retry`] about failed attempts; [`Sequence`] about gaps in a partition.
 
 mod action;
+mod admission;
 mod backpressure;
+mod commit;
 mod event;
 mod ids;
+mod member;
+mod offset_tracker;
 mod partitioner;
+pub mod retry;
+mod sequence;
 
 pub use action::{Action, Counted, Exit};
+pub use admission::{Admission, LogState, PartitionHealth, Refusal, RefusalCode};
 pub use backpressure::{DeliveryLimits, FlowControl, Outstanding, PauseChange};
+pub use commit::CommitSchedule;
 pub use event::Event;
 pub use ids::{CommitId, Epoch, Intent, Offset, Partition};
+pub use member::{GroupMember, MemberConfig, PartitionState, PartitionView};
+pub use offset_tracker::{ImpossibleEnd, OffsetTracker};
 pub use partitioner::{murmur2, partition_of};
+pub use retry::{Failure, Next, ParkReason, RetryPolicy};
+pub use sequence::{Arrival, Sequence};

@@ -1,8 +1,21 @@
 //! Every setting, documented once, here. `partita config print` shows them with their defaults and where each came from.
 
+mod file;
+mod kind;
 mod load;
+mod origin;
+mod print;
+mod settings;
+mod size;
+#[cfg(test)]
+mod tests;
+mod validate;
 
-pub use load::{ConfigError, Layered, Origin};
+pub use kind::Kind;
+pub use load::{ConfigError, ENV_PREFIX, Layered, Loader};
+pub use origin::Origin;
+pub use print::is_secret;
+pub use settings::{SETTINGS, Setting};
 
 use bytesize::ByteSize;
 use serde::{Deserialize, Serialize};
@@ -125,6 +138,7 @@ pub struct FrontDoorConfig {
     /// Whether payloads that arrive uncompressed are stored compressed.
     pub compression: CompressionMode,
     /// Payloads smaller than this are stored as they are.
+    #[serde(with = "size")]
     pub compression_min: ByteSize,
 }
 
@@ -170,6 +184,7 @@ impl Default for AdminConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct MemoryConfig {
     /// All the bytes that tasks may occupy in this process, from socket to handler.
+    #[serde(with = "size")]
     pub budget: ByteSize,
 }
 
@@ -184,6 +199,7 @@ impl Default for MemoryConfig {
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsConfig {
     /// The largest payload of a task, without any compression.
+    #[serde(with = "size")]
     pub max_task: ByteSize,
 }
 
@@ -202,6 +218,7 @@ pub struct WorkerConfig {
     /// Tasks that may wait for one partition's handler before the partition is paused.
     pub queue_tasks: u64,
     /// Bytes that may wait for one partition's handler before the partition is paused; one task may be larger.
+    #[serde(with = "size")]
     pub queue_bytes: ByteSize,
     /// How long the task in hand may go on after its partition was revoked. Keep it well below `max.poll.interval.ms`.
     #[serde(with = "humantime_serde")]

@@ -1,0 +1,165 @@
+//! The command line.
+
+use crate::{bench, recorder};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use partita::config::{ConfigError, Layered, Loader};
+use std::{net::SocketAddr, path::PathBuf};
+
+/// Durable, ordered, key by key: tasks in over HTTP, one actor per partition, on an embedded log or on Kafka.
+#[derive(Debug, Parser)]
+#[command(name = "partita", version, propagate_version = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+    #[command(flatten)]
+    pub(crate) logging: LoggingArgs,
+}
+
+/// How the process logs.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LoggingArgs {
+    /// What to log, as `info` or `partita=debug,warn`
+    #[arg(
+        long = "log",
+        global = true,
+        env = "RUST_LOG",
+        value_name = "FILTER",
+        default_value = "info,actix_server=warn"
+    )]
+    pub(crate) filter: String,
+    /// How each line looks
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    pub(crate) log_format: LogFormat,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// An object a line.
+    Json,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Take tasks over HTTP and process them, until SIGTERM or Ctrl-C
+    Serve(ServeArgs),
+    /// Look whether `serve` would work: a line per check, and how to mend what is wrong
+    Check(ConfigArgs),
+    /// Put a load on a running front door, and verify what comes back against what was acknowledged
+    Bench(bench::Args),
+    /// The topics in Kafka
+    #[command(subcommand)]
+    Topics(TopicsCommand),
+    /// The settings
+    #[command(subcommand)]
+    Config(ConfigCommand),
+}
+
+/// `partita topics …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum TopicsCommand {
+    /// Create the task topic and its parking topic; what is there already is left as it is
+    Create(ConfigArgs),
+}
+
+/// `partita config …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Every setting with its value and where it came from, as TOML
+    Print(ConfigArgs),
+}
+
+/// `partita serve`
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
+    /// Which half to run; a half alone needs `log.kind = "kafka"`
+    #[arg(long, value_enum, default_value_t = RoleArg::All)]
+    pub(crate) role: RoleArg,
+    /// Where tasks are taken [setting: front_door.listen]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) listen: Option<SocketAddr>,
+    /// Where operators and Prometheus ask [setting: admin.listen]
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) admin_listen: Option<SocketAddr>,
+}
+
+/// The halves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum RoleArg {
+    /// Front door and workers in one process.
+    All,
+    /// Takes tasks.
+    FrontDoor,
+    /// Processes tasks.
+    Worker,
+}
+
+/// Where settings come from. Defaults < file < environment (`PARTITA_LOG__KIND=kafka`) < flags.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct ConfigArgs {
+    /// The configuration file
+    #[arg(long, short, value_name = "FILE", env = "PARTITA_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// One setting, as `log.kafka.topic=orders`; may be given again
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub(crate) set: Vec<String>,
+}
+
+impl ConfigArgs {
+    /// Puts the layers together.
+    pub(crate) fn load(&self) -> Result<Layered, ConfigError> {
+        self.loader()?.load()
+    }
+
+    fn loader(&self) -> Result<Loader, ConfigError> {
+        // A variable that is not UTF-8 cannot be a setting.
+        let variables = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+        let mut loader =
+            Loader::new().handler(recorder::SETTINGS, recorder::defaults()).environment(variables);
+        if let Some(file) = &self.config {
+            loader = loader.file(file);
+        }
+        for pair in &self.set {
+            let (path, value) = pair.split_once('=').ok_or_else(|| {
+                ConfigError(format!(
+                    "--set {pair} has no value\nhelp: write it as --set log.kafka.topic=orders"
+                ))
+            })?;
+            loader = loader.set("--set", path.trim(), value);
+        }
+        Ok(loader)
+    }
+}
+
+impl ServeArgs {
+    /// Puts the layers together, with the flags of `serve` on top.
+    pub(crate) fn load(&self) -> Result<Layered, ConfigError> {
+        let mut loader = self.config.loader()?;
+        for (flag, path, address) in [
+            ("--listen", "front_door.listen", self.listen),
+            ("--admin-listen", "admin.listen", self.admin_listen),
+        ] {
+            if let Some(address) = address {
+                loader = loader.set(flag, path, address.to_string());
+            }
+        }
+        loader.load()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,26 @@
+//! What each command does.
+
+mod check;
+mod config_print;
+mod engine;
+mod serve;
+mod topics;
+
+use crate::{
+    bench,
+    cli::{Cli, Command, ConfigCommand, TopicsCommand},
+    logging,
+};
+use std::process::ExitCode;
+
+/// Runs the command. An error is a message for the operator, and its kind decides the exit code.
+pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    logging::start(&cli.logging)?;
+    match cli.command {
+        Command::Serve(args) => serve::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Bench(args) => bench::run(args),
+        Command::Topics(TopicsCommand::Create(args)) => topics::create(&args),
+        Command::Config(ConfigCommand::Print(args)) => config_print::run(&args),
+    }
+}

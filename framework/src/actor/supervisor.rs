@@ -1,0 +1,345 @@
+//! The supervisor: tells core what happened, and does what core says. It decides nothing itself, and no record passes through it.
+
+use super::{
+    lane::{Order, Progress},
+    partition::{ActorHandle, Spawner},
+    report::Report,
+    runner::{Policy, Setup},
+    telemetry::Telemetry,
+};
+use crate::{
+    handler::Assignment,
+    log::{ConsumerCommand, ConsumerEvent, ConsumerHandle, Lane, TaskLog},
+    memory::MemoryPool,
+    status::PipelineStatus,
+};
+use actix::{
+    Actor, ActorContext, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message,
+    WrapFuture,
+};
+use partita_core::{Action, Epoch, Event, Exit, GroupMember, MemberConfig, Offset, Partition};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use tokio::{sync::watch, time::Instant};
+
+/// How often gauges and views are published.
+const PUBLISH: Duration = Duration::from_secs(1);
+
+/// Where a consumer's events go.
+pub(crate) type Events = Arc<dyn Fn(ConsumerEvent) + Send + Sync>;
+
+/// What a supervisor is made of.
+pub(crate) struct SupervisorSetup {
+    pub(crate) member: MemberConfig,
+    pub(crate) policy: Policy,
+    pub(crate) log: Arc<dyn TaskLog>,
+    pub(crate) decode: MemoryPool,
+    pub(crate) spawner: Spawner,
+    pub(crate) arbiters: Vec<ArbiterHandle>,
+    pub(crate) status: Arc<PipelineStatus>,
+    pub(crate) exit: watch::Sender<Option<Exit>>,
+}
+
+pub(crate) struct Supervisor {
+    setup: SupervisorSetup,
+    consumer: ConsumerHandle,
+    member: GroupMember,
+    actors: BTreeMap<Partition, Started>,
+    telemetry: Telemetry,
+    topic: Arc<str>,
+    topic_id: Arc<str>,
+    began: Instant,
+    alarm: Option<Duration>,
+}
+
+/// A started actor and the arbiter it is on.
+struct Started {
+    handle: ActorHandle,
+    arbiter: usize,
+}
+
+/// Something the consumer's thread said.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Consumed(pub(crate) ConsumerEvent);
+
+/// Stop in good order.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Shutdown;
+
+impl Supervisor {
+    /// Starts the supervisor on the calling arbiter. `attach` starts the consumer, given where its events go.
+    pub(crate) fn launch<E>(
+        setup: SupervisorSetup,
+        attach: impl FnOnce(Events) -> Result<ConsumerHandle, E>,
+    ) -> Result<Addr<Self>, E> {
+        let context = Context::<Self>::new();
+        let addr = context.address();
+        let events = addr.clone();
+        let consumer = attach(Arc::new(move |event| events.do_send(Consumed(event))))?;
+        let supervisor = Self {
+            consumer,
+            member: GroupMember::new(setup.member),
+            actors: BTreeMap::new(),
+            telemetry: Telemetry::new(setup.log.topic()),
+            topic: setup.log.topic().into(),
+            topic_id: setup.log.topic_id().into(),
+            began: Instant::now(),
+            alarm: None,
+            setup,
+        };
+        context.run(supervisor);
+        Ok(addr)
+    }
+
+    /// Feeds core and does what it answers.
+    fn on(&mut self, event: Event, ctx: &mut Context<Self>) {
+        let actions = self.member.on_event(event, self.began.elapsed());
+        for action in actions {
+            self.act(action, ctx);
+        }
+        self.arm(ctx);
+    }
+
+    fn act(&mut self, action: Action, ctx: &mut Context<Self>) {
+        match action {
+            Action::Start { partition, epoch, .. } => self.start(partition, epoch, ctx),
+            Action::Drain { partition, epoch } => {
+                let deadline = std::time::Instant::now() + self.setup.policy.drain_timeout;
+                self.order(partition, epoch, Order::Drain(deadline));
+            }
+            Action::Stop { partition, epoch } => self.stop(partition, epoch),
+            Action::CompleteAssign { intent, lanes } => {
+                let lanes = lanes.into_iter().filter_map(|(p, epoch, start)| self.lane(p, epoch, start));
+                let command = ConsumerCommand::CompleteAssign { intent, lanes: lanes.collect() };
+                self.consumer.send(command);
+            }
+            Action::CompleteRevoke { intent } => {
+                self.telemetry.revoked(intent);
+                self.forget_given_up();
+                self.consumer.send(ConsumerCommand::CompleteRevoke { intent });
+            }
+            Action::CloseLane { partition, epoch } => {
+                self.consumer.send(ConsumerCommand::CloseLane { partition, epoch });
+            }
+            Action::Reopen { partition, epoch, start } => {
+                if let Some(lane) = self.lane(partition, epoch, start) {
+                    self.consumer.send(ConsumerCommand::Reopen(lane));
+                }
+            }
+            Action::Commit { commit, offsets } => {
+                self.telemetry.committing(commit);
+                self.consumer.send(ConsumerCommand::Commit { commit, offsets });
+            }
+            Action::Close => self.consumer.send(ConsumerCommand::Close),
+            Action::Exit(exit) => self.exit(exit),
+            Action::Count(counted) => self.telemetry.count(counted),
+        }
+    }
+
+    /// Starts an actor on the arbiter that has the fewest.
+    fn start(&mut self, partition: Partition, epoch: Epoch, ctx: &mut Context<Self>) {
+        let mut load = vec![0_usize; self.setup.arbiters.len()];
+        for (other, started) in &self.actors {
+            load[started.arbiter] += usize::from(*other != partition);
+        }
+        let arbiter = (0..load.len()).min_by_key(|&index| load[index]).unwrap_or_default();
+        let assignment =
+            Assignment { topic: self.topic.clone(), topic_id: self.topic_id.clone(), partition, epoch };
+        let setup = Setup {
+            assignment,
+            log: self.setup.log.clone(),
+            decode: self.setup.decode.clone(),
+            policy: self.setup.policy.clone(),
+            reports: ctx.address().recipient(),
+            progress: Arc::new(Progress::default()),
+        };
+        let handle = (self.setup.spawner)(&self.setup.arbiters[arbiter], setup);
+        if let Some(view) = self.member.partition(partition) {
+            self.setup.status.own(view, handle.progress.clone());
+        }
+        self.actors.insert(partition, Started { handle, arbiter });
+        tracing::info!(%partition, %epoch, "started");
+    }
+
+    fn order(&self, partition: Partition, epoch: Epoch, order: Order) {
+        if let Some(started) = self.actors.get(&partition).filter(|started| started.handle.epoch() == epoch) {
+            started.handle.order(order);
+        }
+    }
+
+    fn stop(&mut self, partition: Partition, epoch: Epoch) {
+        self.order(partition, epoch, Order::Stop);
+        if self.actors.get(&partition).is_some_and(|started| started.handle.epoch() == epoch) {
+            self.actors.remove(&partition);
+        }
+        self.forget_given_up();
+    }
+
+    /// Lets go of what core does not own any more.
+    fn forget_given_up(&mut self) {
+        let member = &self.member;
+        self.actors.retain(|&partition, _| member.partition(partition).is_some());
+        for status in self.setup.status.partitions() {
+            if member.partition(status.partition).is_none() {
+                self.setup.status.disown(status.partition);
+                self.telemetry.clear(status.partition);
+                tracing::info!(partition = %status.partition, epoch = %status.epoch, "released");
+            }
+        }
+    }
+
+    fn lane(&self, partition: Partition, epoch: Epoch, start: Offset) -> Option<Lane> {
+        let handle = &self.actors.get(&partition)?.handle;
+        (handle.epoch() == epoch).then(|| Lane { partition, epoch, start, inbox: handle.inbox.clone() })
+    }
+
+    fn exit(&mut self, exit: Exit) {
+        self.actors.clear();
+        self.forget_given_up();
+        if exit == Exit::Fatal {
+            self.setup.status.set_fatal("the consumer ended without being told to".into());
+            // The thread may still be there, whatever broke: nothing of it is wanted any more.
+            self.consumer.send(ConsumerCommand::Close);
+        }
+        self.setup.status.set_exit(exit);
+        self.setup.exit.send_replace(Some(exit));
+    }
+
+    /// Sees to it that core hears of its next deadline.
+    fn arm(&mut self, ctx: &mut Context<Self>) {
+        let Some(due) = self.member.next_deadline() else { return };
+        if self.alarm.is_some_and(|alarm| alarm <= due) {
+            return;
+        }
+        self.alarm = Some(due);
+        let wait = tokio::time::sleep_until(self.began + due);
+        ctx.spawn(wait.into_actor(self).map(move |(), this, ctx| {
+            // An alarm that an earlier one overtook has nothing to say.
+            if this.alarm == Some(due) {
+                this.alarm = None;
+                this.on(Event::Tick, ctx);
+            }
+        }));
+    }
+
+    fn publish(&mut self) {
+        for view in self.member.partitions() {
+            self.setup.status.set_view(view);
+        }
+        self.telemetry.publish(&self.setup.status);
+    }
+
+    /// What the log's words mean to core.
+    fn translate(&mut self, event: ConsumerEvent) -> Option<Event> {
+        let status = &self.setup.status;
+        match event {
+            ConsumerEvent::Joined => {
+                status.set_joined();
+                None
+            }
+            ConsumerEvent::Assigned { intent, generation, partitions } => {
+                self.telemetry.rebalance("assigned");
+                Some(Event::Assigned { intent, generation, partitions })
+            }
+            ConsumerEvent::Revoking { intent, partitions } => {
+                self.telemetry.rebalance("revoked");
+                self.telemetry.revoking(intent);
+                Some(Event::Revoking { intent, partitions })
+            }
+            ConsumerEvent::Lost { partitions } => {
+                self.telemetry.rebalance("lost");
+                tracing::warn!(
+                    count = partitions.len(),
+                    "partitions are lost: nothing is committed for them"
+                );
+                Some(Event::Lost { partitions })
+            }
+            ConsumerEvent::CommitDone { commit, committed, error } => {
+                self.telemetry.committed(commit, error.is_none());
+                if let Some(error) = error {
+                    tracing::warn!(error, "a commit failed; it is tried again");
+                }
+                Some(Event::CommitDone { commit, committed })
+            }
+            ConsumerEvent::Discontinuity { partition, epoch, detail } => {
+                tracing::error!(%partition, %epoch, detail, "the partition is halted until an operator acts");
+                status.set_halted(partition, detail);
+                Some(Event::Discontinuity { partition, epoch })
+            }
+            ConsumerEvent::Paused { partition, paused } => {
+                status.set_paused(partition, paused);
+                None
+            }
+            ConsumerEvent::HighWatermarks(ends) => {
+                ends.into_iter().for_each(|(partition, end)| status.set_high_watermark(partition, end));
+                None
+            }
+            ConsumerEvent::Away(reason) => {
+                status.set_away(reason);
+                None
+            }
+            ConsumerEvent::Fatal(reason) => {
+                tracing::error!(reason, "the log's client failed for good");
+                status.set_fatal(reason);
+                Some(Event::Fatal)
+            }
+            ConsumerEvent::Closed => Some(Event::Closed),
+        }
+    }
+}
+
+impl Actor for Supervisor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(PUBLISH, |this, _| this.publish());
+    }
+}
+
+impl Handler<Consumed> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Consumed(event): Consumed, ctx: &mut Self::Context) {
+        if let Some(event) = self.translate(event) {
+            let changes = !matches!(event, Event::CommitDone { .. });
+            self.on(event, ctx);
+            if changes {
+                self.publish();
+            }
+        }
+    }
+}
+
+impl Handler<Report> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Report(event): Report, ctx: &mut Self::Context) {
+        if let Event::ActorFailed { partition, epoch } = event {
+            tracing::error!(%partition, %epoch, "the partition's actor failed; another one is started");
+            self.telemetry.restart();
+        }
+        self.on(event, ctx);
+    }
+}
+
+impl Handler<Shutdown> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: Shutdown, ctx: &mut Self::Context) {
+        self.on(Event::Shutdown, ctx);
+    }
+}
+
+/// Ends the supervisor itself, once nobody asks it any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub(crate) struct Dismiss;
+
+impl Handler<Dismiss> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, _: Dismiss, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}

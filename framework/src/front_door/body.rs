@@ -1,0 +1,159 @@
+//! A request's body as it comes in: in pieces, with a limit on silence, and cut off when the process must end.
+
+use super::{
+    admission,
+    problem::{Problem, ProblemCode},
+};
+use actix_web::{
+    dev,
+    error::PayloadError,
+    http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING},
+};
+use bytes::Bytes;
+use futures_util::Stream;
+use std::{
+    future::{Future, poll_fn},
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+/// The body of one request.
+pub(super) struct RequestBody {
+    payload: dev::Payload,
+    declared: Option<u64>,
+    received: u64,
+    ended: bool,
+    timeout: Duration,
+    last_byte: Instant,
+    polled_again: bool,
+    watch: Option<Watch>,
+    cut: CancellationToken,
+}
+
+/// What wakes a waiting body besides bytes. Made only for one that is really waited for.
+struct Watch {
+    silence: Pin<Box<Sleep>>,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+}
+
+impl RequestBody {
+    pub(super) fn new(
+        payload: dev::Payload,
+        headers: &HeaderMap,
+        timeout: Duration,
+        cut: &CancellationToken,
+    ) -> Self {
+        let declared =
+            if headers.contains_key(TRANSFER_ENCODING) { None } else { Some(content_length(headers)) };
+        let ended = declared == Some(0);
+        Self {
+            payload,
+            declared,
+            received: 0,
+            ended,
+            timeout,
+            last_byte: Instant::now(),
+            polled_again: false,
+            watch: None,
+            cut: cut.clone(),
+        }
+    }
+
+    /// Its size as it is sent, where that is said beforehand.
+    pub(super) fn declared(&self) -> Option<u64> {
+        self.declared
+    }
+
+    /// Whether its end was reached.
+    pub(super) fn ended(&self) -> bool {
+        self.ended
+    }
+
+    /// What is still to come, where that is known.
+    pub(super) fn outstanding(&self) -> Option<u64> {
+        self.declared.map(|declared| declared.saturating_sub(self.received))
+    }
+
+    /// The next bytes; `None` at the end.
+    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {
+        if self.ended {
+            return Ok(None);
+        }
+        match poll_fn(|cx| self.poll(cx)).await? {
+            Some(bytes) => {
+                self.received += bytes.len() as u64;
+                Ok(Some(bytes))
+            }
+            None => {
+                self.ended = true;
+                Ok(None)
+            }
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Problem>> {
+        match Pin::new(&mut self.payload).poll_next(cx) {
+            Poll::Ready(Some(Ok(bytes))) => {
+                if self.watch.is_some() {
+                    self.last_byte = Instant::now();
+                }
+                Poll::Ready(Ok(Some(bytes)))
+            }
+            Poll::Ready(Some(Err(error))) => Poll::Ready(Err(incomplete(&error))),
+            Poll::Ready(None) => Poll::Ready(Ok(None)),
+            Poll::Pending => self.poll_watch(cx).map(Err),
+        }
+    }
+
+    /// The server polls a request before it has looked whether its body is there already. So the first time nothing is armed, but
+    /// asked again at once.
+    fn poll_watch(&mut self, cx: &mut Context<'_>) -> Poll<Problem> {
+        if !self.polled_again {
+            self.polled_again = true;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let watch = self.watch.get_or_insert_with(|| {
+            self.last_byte = Instant::now();
+            Watch {
+                silence: Box::pin(tokio::time::sleep_until(self.last_byte + self.timeout)),
+                cut: Box::pin(self.cut.clone().cancelled_owned()),
+            }
+        });
+        if watch.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(admission::draining());
+        }
+        loop {
+            ready!(watch.silence.as_mut().poll(cx));
+            let deadline = self.last_byte + self.timeout;
+            if Instant::now() >= deadline {
+                return Poll::Ready(silent(self.timeout));
+            }
+            watch.silence.as_mut().reset(deadline);
+        }
+    }
+
+    /// Gives the rest up, for whoever must keep it alive.
+    pub(super) fn into_payload(self) -> dev::Payload {
+        self.payload
+    }
+}
+
+fn content_length(headers: &HeaderMap) -> u64 {
+    // The server has checked it: at most one, and a number.
+    headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.trim().parse().ok()).unwrap_or(0)
+}
+
+fn incomplete(error: &PayloadError) -> Problem {
+    Problem::new(ProblemCode::IncompleteBody, format!("the body could not be read to its end: {error}"))
+}
+
+fn silent(timeout: Duration) -> Problem {
+    Problem::new(
+        ProblemCode::BodyTimeout,
+        format!("no byte of the body came for {timeout:?} (front_door.body_timeout)"),
+    )
+}

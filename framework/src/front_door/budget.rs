@@ -1,0 +1,81 @@
+//! The intake pool, with some of it kept for small bodies: large ones can fill the rest and small tasks still flow.
+
+use super::problem::{Problem, ProblemCode};
+use crate::memory::{MemoryPool, Reservation};
+
+/// Bodies up to this size may use the whole pool.
+const SMALL: u64 = 64 << 10;
+
+/// Where the bytes of bodies are reserved.
+#[derive(Debug, Clone)]
+pub(super) struct Budget {
+    pool: MemoryPool,
+    kept_for_small: u64,
+}
+
+impl Budget {
+    /// Keeps a sixteenth of `pool` for small bodies, or less where one of `max_task` bytes would not fit beside it.
+    pub(super) fn new(pool: MemoryPool, max_task: u64) -> Self {
+        let capacity = pool.capacity();
+        let kept_for_small = (capacity / 16).min(capacity.saturating_sub(max_task) / 2);
+        Self { pool, kept_for_small }
+    }
+
+    /// Reserves at once, or refuses.
+    pub(super) fn reserve(&self, bytes: u64) -> Result<Reservation, Problem> {
+        self.admits(bytes, bytes)
+            .then(|| self.pool.try_reserve(bytes))
+            .flatten()
+            .ok_or_else(|| self.refusal(bytes))
+    }
+
+    /// Grows a reservation at once, or refuses.
+    pub(super) fn grow(&self, reservation: &mut Reservation, more: u64) -> Result<(), Problem> {
+        if self.admits(reservation.bytes() + more, more) && reservation.try_grow(more) {
+            Ok(())
+        } else {
+            Err(self.refusal(reservation.bytes() + more))
+        }
+    }
+
+    fn admits(&self, total: u64, more: u64) -> bool {
+        let free = self.pool.capacity().saturating_sub(self.pool.reserved());
+        total <= SMALL || free >= more + self.kept_for_small
+    }
+
+    fn refusal(&self, bytes: u64) -> Problem {
+        Problem::new(
+            ProblemCode::OutOfBudget,
+            format!(
+                "{bytes} bytes are needed and the memory for bodies is in use; try again soon, or raise memory.budget"
+            ),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_bodies_leave_room_for_small_ones() {
+        let budget = Budget::new(MemoryPool::new("intake", 16 << 20), 4 << 20);
+        let mut held = Vec::new();
+        while let Ok(reservation) = budget.reserve(3 << 20) {
+            held.push(reservation);
+        }
+        assert_eq!(held.len(), 5);
+        assert!(budget.reserve(SMALL).is_ok());
+        let mut small = budget.reserve(1).unwrap();
+        assert!(budget.grow(&mut small, SMALL - 1).is_ok());
+        assert!(budget.grow(&mut small, 1 << 20).is_err());
+    }
+
+    #[test]
+    fn the_largest_task_fits_an_idle_pool_however_small_the_rest_is() {
+        for capacity in [(100 << 20) + 4096, 101 << 20, 500 << 20] {
+            let budget = Budget::new(MemoryPool::new("intake", capacity), 100 << 20);
+            assert!(budget.reserve((100 << 20) + 1024).is_ok(), "{capacity}");
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! What every request of one front door shares, and which requests are in hand.
+
+use super::{
+    admission::Admission, budget::Budget, compress::Compressor, meter::Meter, options::FrontDoorOptions,
+};
+use crate::log::TaskLog;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+pub(super) struct Door {
+    pub(super) log: Arc<dyn TaskLog>,
+    pub(super) admission: Arc<dyn Admission>,
+    pub(super) budget: Budget,
+    pub(super) compressor: Compressor,
+    pub(super) meter: Meter,
+    pub(super) max_task: u64,
+    pub(super) body_timeout: Duration,
+    /// Ends the reading of bodies.
+    pub(super) cut: CancellationToken,
+    draining: AtomicBool,
+    in_hand: AtomicUsize,
+    idle: Notify,
+}
+
+impl Door {
+    pub(super) fn new(options: &FrontDoorOptions) -> Self {
+        Self {
+            log: options.log.clone(),
+            admission: options.admission.clone(),
+            budget: Budget::new(options.intake.clone(), options.max_task),
+            compressor: Compressor::new(&options.config),
+            meter: Meter::new(),
+            max_task: options.max_task,
+            body_timeout: options.config.body_timeout,
+            cut: CancellationToken::new(),
+            draining: AtomicBool::new(false),
+            in_hand: AtomicUsize::new(0),
+            idle: Notify::new(),
+        }
+    }
+
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::SeqCst)
+    }
+
+    /// New requests are refused from now on.
+    pub(super) fn begin_drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// A request is in hand until the guard is dropped.
+    pub(super) fn take_in_hand(self: &Arc<Self>) -> InHand {
+        self.in_hand.fetch_add(1, Ordering::SeqCst);
+        self.meter.began();
+        InHand(self.clone())
+    }
+
+    /// Returns when no request is in hand.
+    pub(super) async fn idle(&self) {
+        loop {
+            let idle = self.idle.notified();
+            tokio::pin!(idle);
+            idle.as_mut().enable();
+            if self.in_hand.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
+}
+
+/// One request that is being received or answered.
+pub(super) struct InHand(Arc<Door>);
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        self.0.meter.ended();
+        if self.0.in_hand.fetch_sub(1, Ordering::SeqCst) == 1 && self.0.is_draining() {
+            self.0.idle.notify_waiters();
+        }
+    }
+}

@@ -1,0 +1,31 @@
+//! The front door: HTTP in, durable, 202.
+//!
+//! A request's way: [`post_task`](self::post_task) reads key and headers and asks for admission; `receive` takes the body into a
+//! buffer whose bytes are reserved first; `compress` may make it smaller; the log appends it; the receipt is the answer. Every
+//! refusal is a [`Problem`] and goes out through `refuse`, which sees to it that a sender in the middle of its
+//! body still gets it.
+
+mod admission;
+mod body;
+mod budget;
+mod compress;
+mod decode;
+mod door;
+mod intake;
+mod key;
+mod meter;
+mod options;
+mod post_task;
+mod problem;
+mod receive;
+mod refuse;
+mod request_id;
+mod server;
+mod task_head;
+#[cfg(test)]
+mod tests;
+
+pub use admission::{Admission, LogAdmission, Refusal};
+pub use options::{FrontDoorOptions, Routes};
+pub use problem::{Problem, ProblemCode};
+pub use server::{FrontDoor, FrontDoorHandle};

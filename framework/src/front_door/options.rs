@@ -1,0 +1,26 @@
+//! What a front door is made of.
+
+use super::admission::Admission;
+use crate::{config::FrontDoorConfig, log::TaskLog, memory::MemoryPool};
+use actix_web::web;
+use std::sync::Arc;
+
+/// Routes beside the front door's own, on the same listener.
+pub type Routes = Arc<dyn Fn(&mut web::ServiceConfig) + Send + Sync>;
+
+/// What a front door needs.
+#[derive(Clone)]
+pub struct FrontDoorOptions {
+    /// `[front_door]`
+    pub config: FrontDoorConfig,
+    /// `limits.max_task`
+    pub max_task: u64,
+    /// Where tasks go.
+    pub log: Arc<dyn TaskLog>,
+    /// What bodies are reserved from.
+    pub intake: MemoryPool,
+    /// Which tasks may come in.
+    pub admission: Arc<dyn Admission>,
+    /// What else the listener serves.
+    pub routes: Vec<Routes>,
+}

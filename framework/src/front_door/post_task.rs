@@ -1,0 +1,172 @@
+//! `POST /v1/tasks/{key}`: one task, answered when it is durable. A task's first steps, in order.
+
+use super::{
+    admission,
+    body::RequestBody,
+    door::Door,
+    key, meter,
+    problem::{Problem, ProblemCode},
+    receive::{Received, receive},
+    refuse::refuse,
+    request_id::{RequestId, X_REQUEST_ID},
+    task_head::{self, Coding},
+};
+use crate::log::{AppendError, NewRecord, NotWritten, Receipt};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    http::{
+        ConnectionType, StatusCode,
+        header::{CONTENT_TYPE, EXPECT, HeaderName, HeaderValue},
+    },
+    web,
+};
+use bytes::Bytes;
+use partita_core::partition_of;
+use partita_proto::v1::Envelope;
+use std::{fmt::Write, sync::Arc, time::Instant};
+
+/// Serves the route.
+pub(super) async fn post_task(
+    door: web::Data<Door>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let door = door.into_inner();
+    let began = Instant::now();
+    let _in_hand = door.take_in_hand();
+    let id = RequestId::of(request.headers());
+    let mut body = RequestBody::new(payload.into_inner(), request.headers(), door.body_timeout, &door.cut);
+    match accept(&door, &request, &mut body).await {
+        Ok(accepted) => {
+            door.meter.accepted(began, accepted.size);
+            accepted.answer(&door, &id)
+        }
+        Err(problem) => {
+            door.meter.refused(began, problem.code);
+            refuse(&problem, &id, body, request.headers().contains_key(EXPECT)).await
+        }
+    }
+}
+
+/// A task that is durable.
+struct Accepted {
+    receipt: Receipt,
+    size: u64,
+}
+
+async fn accept(door: &Door, request: &HttpRequest, body: &mut RequestBody) -> Result<Accepted, Problem> {
+    let task = Admitted::new(door, request)?;
+    let received = receive(body, task.coding, &task.head, &door.budget, door.max_task).await?;
+    let received = door.compressor.compress(received, &task.head).await?;
+    task.append(door, received).await
+}
+
+/// A task that may come in.
+struct Admitted {
+    key: Bytes,
+    head: Envelope,
+    coding: Coding,
+}
+
+impl Admitted {
+    /// Everything that can be said before the first byte of the body.
+    fn new(door: &Door, request: &HttpRequest) -> Result<Self, Problem> {
+        if door.is_draining() {
+            return Err(admission::draining());
+        }
+        let key = key::from_path(request.uri().path())?;
+        let head = task_head::envelope(request.headers())?;
+        let coding = task_head::coding(request.headers())?;
+        door.admission.admit(partition_of(&key, door.log.partitions()))?;
+        Ok(Self { key, head, coding })
+    }
+
+    async fn append(self, door: &Door, received: Received) -> Result<Accepted, Problem> {
+        let Received { intake, compression, size } = received;
+        let mut head = self.head;
+        head.payload_size = size;
+        head.set_compression(compression);
+        let (value, reservation) = intake.seal(&head);
+        let partition = partition_of(&self.key, door.log.partitions());
+        let record = NewRecord { key: self.key, value, reservation: Some(reservation) };
+        match door.log.append(partition, record).await {
+            Ok(receipt) => Ok(Accepted { receipt, size }),
+            Err(error) => Err(not_appended(error)),
+        }
+    }
+}
+
+fn not_appended(error: AppendError) -> Problem {
+    match error {
+        AppendError::NotWritten { code, reason } => {
+            let code = match code {
+                NotWritten::Away => ProblemCode::LogAway,
+                NotWritten::Full => ProblemCode::LogFull,
+                NotWritten::Busy => ProblemCode::LogBusy,
+                NotWritten::Closing => ProblemCode::Draining,
+                NotWritten::TooLarge => ProblemCode::TooLarge,
+            };
+            Problem::new(code, reason)
+        }
+        AppendError::Unknown { reason } => Problem::new(ProblemCode::UnknownOutcome, reason),
+    }
+}
+
+impl Accepted {
+    fn answer(&self, door: &Door, id: &RequestId) -> HttpResponse {
+        let mut response = HttpResponse::new(StatusCode::ACCEPTED);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(HeaderName::from_static(X_REQUEST_ID), id.header());
+        if door.is_draining() {
+            response.head_mut().set_connection_type(ConnectionType::Close);
+        }
+        response.set_body(actix_web::body::BoxBody::new(self.receipt_json(door.log.topic())))
+    }
+
+    /// Written by hand: a topic's name has only letters, digits, `.`, `_` and `-`.
+    fn receipt_json(&self, topic: &str) -> String {
+        let Receipt { partition, offset } = self.receipt;
+        let mut json = String::with_capacity(80 + topic.len());
+        // Writing to a String cannot fail.
+        let _ = write!(
+            json,
+            r#"{{"id":"{partition}-{offset}","topic":"{topic}","partition":{partition},"offset":{offset}}}"#
+        );
+        json
+    }
+}
+
+/// Any other method on the route.
+pub(super) async fn other_method(
+    door: web::Data<Door>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let problem = Problem::method_not_allowed("POST");
+    stray(door.into_inner(), meter::TASK_ROUTE, &problem, &request, payload).await
+}
+
+/// Any other path.
+pub(super) async fn not_found(
+    door: web::Data<Door>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let problem =
+        Problem::new(ProblemCode::NotFound, "no route has this path; tasks go to POST /v1/tasks/{key}");
+    stray(door.into_inner(), meter::NO_ROUTE, &problem, &request, payload).await
+}
+
+async fn stray(
+    door: Arc<Door>,
+    route: &'static str,
+    problem: &Problem,
+    request: &HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    door.meter.stray(route, request.method(), problem.code);
+    let id = RequestId::of(request.headers());
+    let body = RequestBody::new(payload.into_inner(), request.headers(), door.body_timeout, &door.cut);
+    refuse(problem, &id, body, request.headers().contains_key(EXPECT)).await
+}

@@ -1,0 +1,155 @@
+//! Every refusal there is, as RFC 9457 problem details. The table below is the only place that knows a code's status,
+//! title and Retry-After; docs are generated from it.
+
+use actix_web::{
+    HttpRequest, HttpResponse,
+    body::BoxBody,
+    http::{
+        StatusCode,
+        header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
+    },
+};
+use std::borrow::Cow;
+
+use super::request_id::{RequestId, X_REQUEST_ID};
+
+macro_rules! problems {
+    ($($name:ident, $code:literal, $status:literal, $retry_after:expr, $title:literal;)*) => {
+        /// The stable name of a refusal.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[non_exhaustive]
+        pub enum ProblemCode {
+            $(#[doc = $title] $name,)*
+        }
+
+        impl ProblemCode {
+            /// Every code, in the order of the docs.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The `code` member, and the end of the `type` member.
+            pub fn code(self) -> &'static str {
+                match self { $(Self::$name => $code),* }
+            }
+
+            /// The HTTP status, as a number.
+            pub fn status(self) -> u16 {
+                match self { $(Self::$name => $status),* }
+            }
+
+            /// The `title` member.
+            pub fn title(self) -> &'static str {
+                match self { $(Self::$name => $title),* }
+            }
+
+            /// The `Retry-After` header in seconds, where trying again can help.
+            pub fn retry_after(self) -> Option<u32> {
+                match self { $(Self::$name => $retry_after),* }
+            }
+        }
+    };
+}
+
+problems! {
+    InvalidKey, "invalid_key", 400, None, "The key is not 1 to 256 bytes of UTF-8";
+    InvalidHeader, "invalid_header", 400, None, "A header is too long or not text";
+    IncompleteBody, "incomplete_body", 400, None, "The body ended early or is malformed";
+    InvalidEncoding, "invalid_encoding", 400, None, "The body is not what its Content-Encoding says";
+    TruncatedEncoding, "truncated_encoding", 400, None, "The compressed body ends inside a member or frame";
+    TrailingBytes, "trailing_bytes", 400, None, "Other bytes follow the compressed body";
+    WindowTooLarge, "window_too_large", 400, None, "The zstd window is larger than 8 MiB";
+    NotFound, "not_found", 404, None, "There is nothing here";
+    MethodNotAllowed, "method_not_allowed", 405, None, "The method is not allowed here";
+    BodyTimeout, "body_timeout", 408, None, "The body stopped coming";
+    TooLarge, "too_large", 413, None, "The task is larger than limits.max_task";
+    UnsupportedEncoding, "unsupported_encoding", 415, None, "The Content-Encoding is not identity, gzip or zstd";
+    Internal, "internal", 500, None, "Something broke here";
+    OutOfBudget, "out_of_budget", 503, Some(1), "The memory for bodies is in use";
+    PartitionStuck, "partition_stuck", 503, Some(5), "This key's partition makes no progress";
+    LogAway, "log_away", 503, Some(2), "The log cannot be reached";
+    LogFull, "log_full", 503, Some(10), "The log has no room";
+    LogMismatch, "log_mismatch", 503, Some(30), "The log is not the one this process was started with";
+    LogBusy, "log_busy", 503, Some(1), "Too much waits to be written";
+    Draining, "draining", 503, Some(1), "This process is stopping";
+    UnknownOutcome, "unknown_outcome", 504, None, "The task may or may not have been written";
+}
+
+/// One refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Which.
+    pub code: ProblemCode,
+    /// What is wrong with this request and what to do about it, for people. Never a payload or a secret.
+    pub detail: Cow<'static, str>,
+    allow: Option<&'static str>,
+}
+
+impl Problem {
+    /// A refusal.
+    pub fn new(code: ProblemCode, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, detail: detail.into(), allow: None }
+    }
+
+    /// 405, naming the methods that are allowed.
+    pub fn method_not_allowed(allow: &'static str) -> Self {
+        Self {
+            allow: Some(allow),
+            ..Self::new(ProblemCode::MethodNotAllowed, format!("use one of: {allow}"))
+        }
+    }
+
+    /// The answer to `request`, whose body must have been read or be empty.
+    pub fn respond(&self, request: &HttpRequest) -> HttpResponse {
+        let id = RequestId::of(request.headers());
+        let (response, body) = self.parts(&id);
+        response.set_body(BoxBody::new(body))
+    }
+
+    /// The answer without its body, and the body.
+    pub(super) fn parts(&self, id: &RequestId) -> (HttpResponse, Vec<u8>) {
+        let code = self.code;
+        let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = HttpResponse::new(status);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(HeaderName::from_static(X_REQUEST_ID), id.header());
+        if let Some(seconds) = code.retry_after() {
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if code == ProblemCode::UnsupportedEncoding {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity, gzip, zstd"));
+        }
+        let body = serde_json::json!({
+            "type": format!("urn:partita:problem:{}", code.code()),
+            "title": code.title(),
+            "status": code.status(),
+            "detail": self.detail,
+            "code": code.code(),
+            "request_id": id.as_str(),
+        });
+        (response, body.to_string().into_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_one_word_with_a_status_that_may_be_answered() {
+        for (index, problem) in ProblemCode::ALL.iter().enumerate() {
+            assert!(problem.code().bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+            assert!((400..600).contains(&problem.status()), "{problem:?}");
+            assert!(ProblemCode::ALL[..index].iter().all(|other| other.code() != problem.code()));
+        }
+    }
+
+    #[test]
+    fn exactly_the_503s_say_when_to_try_again() {
+        for problem in ProblemCode::ALL {
+            assert_eq!(problem.retry_after().is_some(), problem.status() == 503, "{problem:?}");
+        }
+    }
+}

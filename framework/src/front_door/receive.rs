@@ -1,0 +1,178 @@
+//! From a request's body to the payload as it will be stored: within limits.max_task, within the budget, decoded or checked
+//! as its Content-Encoding asks.
+
+use super::{
+    body::RequestBody,
+    budget::Budget,
+    decode::{Decode, DecodeError, GZIP_MEMORY, GzipDecoder, OUTPUT, ZSTD_MEMORY, ZstdDecoder},
+    intake::{Intake, too_large},
+    problem::Problem,
+    task_head::Coding,
+};
+use partita_proto::v1::{Compression, Envelope};
+
+/// How much is decoded before other requests get their turn.
+const TURN: u64 = 256 << 10;
+
+/// A payload in its buffer.
+pub(super) struct Received {
+    pub(super) intake: Intake,
+    /// How it is stored.
+    pub(super) compression: Compression,
+    /// Its size without any compression.
+    pub(super) size: u64,
+}
+
+/// Receives the body of a task whose envelope will be like `head`.
+pub(super) async fn receive(
+    body: &mut RequestBody,
+    coding: Coding,
+    head: &Envelope,
+    budget: &Budget,
+    max_task: u64,
+) -> Result<Received, Problem> {
+    let longest = if coding == Coding::Identity { max_task } else { encoded_limit(max_task) };
+    if body.declared().is_some_and(|declared| declared > longest) {
+        return Err(too_large(max_task));
+    }
+    match coding {
+        Coding::Identity => identity(body, head, budget, max_task).await,
+        Coding::Gzip => gzip(body, head, budget, max_task).await,
+        Coding::Zstd => zstd(body, head, budget, max_task).await,
+    }
+}
+
+/// A compressed body may be this much larger than what it holds: the formats' own overhead, generously.
+fn encoded_limit(max_task: u64) -> u64 {
+    max_task + max_task / 1024 + 4096
+}
+
+async fn identity(
+    body: &mut RequestBody,
+    head: &Envelope,
+    budget: &Budget,
+    max_task: u64,
+) -> Result<Received, Problem> {
+    let mut intake = match body.declared() {
+        Some(declared) => Intake::exact(budget, head, declared)?,
+        None => Intake::growing(budget, head, max_task)?,
+    };
+    while let Some(bytes) = body.next().await? {
+        intake.push(&bytes)?;
+    }
+    let size = intake.len();
+    Ok(Received { intake, compression: Compression::None, size })
+}
+
+/// Stored decompressed.
+async fn gzip(
+    body: &mut RequestBody,
+    head: &Envelope,
+    budget: &Budget,
+    max_task: u64,
+) -> Result<Received, Problem> {
+    let _working = budget.reserve(GZIP_MEMORY + OUTPUT as u64)?;
+    let mut intake = Intake::growing(budget, head, max_task)?;
+    let mut decoder = GzipDecoder::new();
+    let mut output = vec![0; OUTPUT];
+    let mut encoded = Counted { taken: 0, limit: encoded_limit(max_task), max_task };
+    let mut turn = Turn::default();
+    while let Some(bytes) = body.next().await? {
+        encoded.take(bytes.len())?;
+        let mut input = &bytes[..];
+        loop {
+            let written = decoder.step(&mut input, &mut output)?;
+            intake.push(&output[..written])?;
+            if input.is_empty() && written < OUTPUT {
+                break;
+            }
+            turn.spend(written).await;
+        }
+    }
+    whole(&decoder, encoded.taken)?;
+    let size = intake.len();
+    Ok(Received { intake, compression: Compression::None, size })
+}
+
+/// Stored as it came: decompressed only to know that it is whole, and how much it holds.
+async fn zstd(
+    body: &mut RequestBody,
+    head: &Envelope,
+    budget: &Budget,
+    max_task: u64,
+) -> Result<Received, Problem> {
+    let mut working = budget.reserve(ZSTD_MEMORY + OUTPUT as u64)?;
+    let mut intake = match body.declared() {
+        Some(declared) => Intake::exact(budget, head, declared)?,
+        None => Intake::growing(budget, head, encoded_limit(max_task))?,
+    };
+    let mut decoder = ZstdDecoder::new()?;
+    let mut output = vec![0; OUTPUT];
+    let mut encoded = Counted { taken: 0, limit: encoded_limit(max_task), max_task };
+    let mut turn = Turn::default();
+    let mut frame = 0;
+    let mut size = 0;
+    while let Some(bytes) = body.next().await? {
+        encoded.take(bytes.len())?;
+        let mut input = &bytes[..];
+        loop {
+            if let Some(memory) = decoder.next_frame(&mut input)? {
+                let more = memory.saturating_sub(frame);
+                budget.grow(&mut working, more)?;
+                frame += more;
+            }
+            let written = decoder.step(&mut input, &mut output)?;
+            size += written as u64;
+            if size.max(decoder.announced()) > max_task {
+                return Err(too_large(max_task));
+            }
+            if input.is_empty() && written < OUTPUT {
+                break;
+            }
+            turn.spend(written).await;
+        }
+        intake.push(&bytes)?;
+    }
+    whole(&decoder, encoded.taken)?;
+    if size == 0 {
+        return Ok(Received {
+            intake: Intake::exact(budget, head, 0)?,
+            compression: Compression::None,
+            size,
+        });
+    }
+    Ok(Received { intake, compression: Compression::Zstd, size })
+}
+
+/// A body of no bytes at all is an empty task, however it says it is encoded.
+fn whole(decoder: &impl Decode, encoded: u64) -> Result<(), DecodeError> {
+    if encoded == 0 { Ok(()) } else { decoder.finish() }
+}
+
+/// The bytes of a compressed body, which may be many and hold nothing.
+struct Counted {
+    taken: u64,
+    limit: u64,
+    max_task: u64,
+}
+
+impl Counted {
+    fn take(&mut self, bytes: usize) -> Result<(), Problem> {
+        self.taken += bytes as u64;
+        if self.taken > self.limit { Err(too_large(self.max_task)) } else { Ok(()) }
+    }
+}
+
+/// Decoding is work: a body that expands a lot leaves the thread to others now and then.
+#[derive(Default)]
+struct Turn(u64);
+
+impl Turn {
+    async fn spend(&mut self, bytes: usize) {
+        self.0 += bytes as u64;
+        if self.0 >= TURN {
+            self.0 = 0;
+            tokio::task::yield_now().await;
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! The front door's listener: started, drained and stopped in order; or only its routes, for a service with a listener of
+//! its own.
+
+use super::{door::Door, options::FrontDoorOptions, post_task, refuse::LINGER};
+use crate::Error;
+use actix_web::{
+    App, HttpServer,
+    dev::ServerHandle,
+    web::{self, ServiceConfig},
+};
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+/// How long the head of a request may take.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may be idle between requests: longer than proxies keep theirs.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+/// How long requests that were given up may take to be answered.
+const AFTER_GRACE: Duration = Duration::from_secs(1);
+/// How long answers that were given may take to be sent when the listener stops.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+
+/// A front door that is not open yet.
+#[derive(Clone)]
+pub struct FrontDoor {
+    door: Arc<Door>,
+    options: FrontDoorOptions,
+}
+
+/// A front door that is open.
+#[derive(Clone)]
+pub struct FrontDoorHandle {
+    door: Arc<Door>,
+    address: SocketAddr,
+    server: ServerHandle,
+}
+
+impl FrontDoor {
+    /// Makes one. The metrics recorder must be installed before.
+    pub fn new(options: FrontDoorOptions) -> Self {
+        Self { door: Arc::new(Door::new(&options)), options }
+    }
+
+    /// The routes, for an actix-web `App` of the caller's own: `App::new().configure(front_door.configure())`. All of
+    /// them share this front door's state.
+    pub fn configure(&self) -> impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static {
+        let door = self.door.clone();
+        let routes = self.options.routes.clone();
+        move |services| {
+            services.app_data(web::Data::from(door.clone())).service(
+                web::resource("/v1/tasks/{key}*")
+                    .route(web::post().to(post_task::post_task))
+                    .default_service(web::to(post_task::other_method)),
+            );
+            routes.iter().for_each(|routes| routes(services));
+        }
+    }
+
+    /// Listens, on the actix system of this thread; the requests are served by threads of the front door's own.
+    pub fn start(self) -> Result<FrontDoorHandle, Error> {
+        if actix_rt::System::try_current().is_none() {
+            return Err(Error::NoSystem);
+        }
+        let listen = self.options.config.listen;
+        let failed = |source| Error::Listen { address: listen, source };
+        let listener = TcpListener::bind(listen).map_err(failed)?;
+        let address = listener.local_addr().map_err(failed)?;
+        let configure = self.configure();
+        let app = move || App::new().configure(&configure).default_service(web::to(post_task::not_found));
+        let threads = self.options.config.threads.unwrap_or_else(cores).max(1);
+        let server = HttpServer::new(app)
+            .workers(threads)
+            .disable_signals()
+            .shutdown_timeout(LAST_ANSWERS.as_secs())
+            .keep_alive(KEEP_ALIVE)
+            .client_request_timeout(HEAD_TIMEOUT)
+            .client_disconnect_timeout(LINGER)
+            .tcp_nodelay(true)
+            .listen(listener)
+            .map_err(failed)?
+            .run();
+        let handle = server.handle();
+        actix_rt::spawn(server);
+        Ok(FrontDoorHandle { door: self.door, address, server: handle })
+    }
+}
+
+impl FrontDoorHandle {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Refuses new requests from now on, with 503 and `Connection: close`, and returns when those begun are answered. Bodies
+    /// that are not whole after `grace` are given up: 503. What waits for the log's answer then is not waited for: close
+    /// the log, which answers everything, and then `stop`.
+    pub async fn drain(&self, grace: Duration) {
+        self.door.begin_drain();
+        if tokio::time::timeout(grace, self.door.idle()).await.is_err() {
+            self.door.cut.cancel();
+            let _ = tokio::time::timeout(AFTER_GRACE, self.door.idle()).await;
+        }
+    }
+
+    /// Stops listening and closes the connections, each after the answer it is about to send. Drain first.
+    pub async fn stop(&self) {
+        self.door.begin_drain();
+        self.door.cut.cancel();
+        self.server.stop(true).await;
+    }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}

@@ -1,0 +1,78 @@
+//! Drain and stop: what was begun gets its answer.
+
+use super::support::{Script, Setup, await_that};
+use std::time::Duration;
+
+const LONG: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(10);
+
+#[test]
+fn a_drain_refuses_new_requests_and_waits_for_those_begun() {
+    let door = Setup::default().start();
+    let mut half = door.connect();
+    half.send("POST /v1/tasks/half HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbo");
+    await_that("the reservation", || door.pool.reserved() > 0);
+    door.log.script(Script::Wait);
+    let mut appended = door.connect();
+    appended.send_post("appended", "", b"body");
+    door.log.await_appends(1);
+
+    let handle = door.handle.clone();
+    let drained = door.spawn(async move { handle.drain(LONG).await });
+    await_that("the drain", || door.post("new", "", b"x").status == 503);
+    let response = door.post("new", "", b"x");
+    assert_eq!((response.status, response.problem().as_str()), (503, "draining"));
+    assert_eq!(response.header("connection"), Some("close"));
+
+    door.log.script(Script::Ok);
+    half.send("dy");
+    let response = half.response();
+    assert_eq!((response.status, response.header("connection")), (202, Some("close")));
+    assert_eq!(appended.response().status, 202);
+    drained.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(door.log.payloads().len(), 2);
+}
+
+#[test]
+fn a_body_that_is_not_whole_when_the_grace_ends_gets_503() {
+    let door = Setup::default().start();
+    let mut half = door.connect();
+    half.send("POST /v1/tasks/half HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbo");
+    await_that("the reservation", || door.pool.reserved() > 0);
+    let handle = door.handle.clone();
+    let drained = door.spawn(async move { handle.drain(Duration::from_millis(50)).await });
+    let response = half.response();
+    assert_eq!((response.status, response.problem().as_str()), (503, "draining"));
+    drained.recv_timeout(PATIENCE).unwrap();
+    assert!(door.log.payloads().is_empty());
+}
+
+#[test]
+fn a_stop_closes_idle_connections_and_the_listener() {
+    let door = Setup::default().start();
+    let mut idle = door.connect();
+    idle.send_post("k", "", b"x");
+    assert_eq!(idle.response().status, 202);
+    let (handle, address) = (door.handle.clone(), door.handle.address());
+    let stopped = door.spawn(async move {
+        handle.drain(LONG).await;
+        handle.stop().await;
+    });
+    stopped.recv_timeout(PATIENCE).unwrap();
+    assert!(idle.is_closed());
+    assert!(std::net::TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn a_sender_who_hangs_up_after_its_body_loses_the_answer_and_not_the_task() {
+    let door = Setup::default().start();
+    door.log.script(Script::Wait);
+    let mut connection = door.connect();
+    connection.send_post("k", "", b"body");
+    door.log.await_appends(1);
+    drop(connection);
+    door.log.script(Script::Ok);
+    assert_eq!(door.post("k", "", b"next").status, 202);
+    let payloads = door.log.payloads();
+    assert_eq!(payloads.iter().map(|(_, payload)| &payload[..]).collect::<Vec<_>>(), [b"body", b"next"]);
+}

@@ -1,0 +1,8 @@
+//! The front door over real HTTP, on a log that does what a test tells it.
+
+mod bodies;
+mod early;
+mod encodings;
+mod lifecycle;
+mod statuses;
+mod support;

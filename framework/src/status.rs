@@ -1,0 +1,273 @@
+//! What a running pipeline says about itself, readable from any thread at any time: for admission, `/readyz` and
+//! `/admin/v1/status`. The supervisor writes it; nobody waits for it.
+
+use crate::{
+    actor::{Phase, Progress},
+    log::LogHealth,
+};
+use partita_core::{Epoch, Exit, Offset, Partition, PartitionState, PartitionView};
+use std::sync::{
+    Arc, PoisonError, RwLock,
+    atomic::{AtomicBool, Ordering::Relaxed},
+};
+
+/// The shared status of one pipeline.
+#[derive(Debug)]
+pub struct PipelineStatus {
+    joined: AtomicBool,
+    draining: AtomicBool,
+    fatal: RwLock<Option<String>>,
+    away: RwLock<Option<String>>,
+    exit: RwLock<Option<Exit>>,
+    partitions: Box<[RwLock<Option<Owned>>]>,
+}
+
+#[derive(Debug, Clone)]
+struct Owned {
+    view: PartitionView,
+    progress: Arc<Progress>,
+    paused: bool,
+    high_watermark: Option<Offset>,
+    halted: Option<String>,
+}
+
+/// What an owned partition is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Activity {
+    /// Handling tasks or waiting for some.
+    Running,
+    /// Waiting to try its task in hand again, or for its next actor.
+    Retrying,
+    /// Finishing its task in hand before it is given back.
+    Draining,
+    /// Its records do not continue where they must: it waits for an operator.
+    Halted,
+}
+
+impl Activity {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Running, Self::Draining, Self::Retrying, Self::Halted];
+
+    /// The metric's label.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Retrying => "retrying",
+            Self::Draining => "draining",
+            Self::Halted => "halted",
+        }
+    }
+}
+
+/// One owned partition at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionStatus {
+    /// Which partition.
+    pub partition: Partition,
+    /// Under which assignment.
+    pub epoch: Epoch,
+    /// What it is doing.
+    pub activity: Activity,
+    /// The next offset to read, as the log has it; unknown before the first commit of this assignment.
+    pub committed: Option<Offset>,
+    /// The next offset to read, as far as tasks have ended.
+    pub committable: Offset,
+    /// The offset after the log's last record, as far as it is known.
+    pub high_watermark: Option<Offset>,
+    /// Tasks that were delivered and have not ended.
+    pub queue_tasks: u64,
+    /// Bytes of those.
+    pub queue_bytes: u64,
+    /// Whether fetching is paused because of those.
+    pub paused: bool,
+    /// Since when the task in hand runs, in milliseconds since the Unix epoch. None for a task too short to be seen.
+    pub in_flight_since_ms: Option<u64>,
+    /// Which attempt of it this is; 0 while none is.
+    pub attempt: u32,
+    /// Why it is halted, where it is.
+    pub halted: Option<String>,
+}
+
+impl PartitionStatus {
+    /// High watermark minus the next offset to read.
+    pub fn lag(&self) -> Option<u64> {
+        let position = self.committed.unwrap_or(self.committable);
+        Some(self.high_watermark?.0.saturating_sub(position.0))
+    }
+}
+
+impl PipelineStatus {
+    pub(crate) fn new(partitions: u32) -> Self {
+        Self {
+            joined: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
+            fatal: RwLock::default(),
+            away: RwLock::default(),
+            exit: RwLock::default(),
+            partitions: (0..partitions).map(|_| RwLock::default()).collect(),
+        }
+    }
+
+    /// Whether the consumer group was joined: from then on the process works, with or without partitions.
+    pub fn joined(&self) -> bool {
+        self.joined.load(Relaxed)
+    }
+
+    /// Whether the process is on its way out.
+    pub fn draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// Why the log cannot be reached by the consumer, while it cannot.
+    pub fn away(&self) -> Option<String> {
+        read(&self.away)
+    }
+
+    /// What broke the pipeline for good.
+    pub fn fatal(&self) -> Option<String> {
+        read(&self.fatal)
+    }
+
+    /// How the workers ended, once they have.
+    pub fn exit(&self) -> Option<Exit> {
+        read(&self.exit)
+    }
+
+    /// Whether a task put into this partition would wait for an operator.
+    pub fn is_stuck(&self, partition: Partition) -> bool {
+        let Some(cell) = self.partitions.get(partition.0 as usize) else { return false };
+        let owned = cell.read().unwrap_or_else(PoisonError::into_inner);
+        owned.as_ref().is_some_and(|owned| owned.view.state == PartitionState::Halted)
+    }
+
+    /// One partition, if this process owns it.
+    pub fn partition(&self, partition: Partition) -> Option<PartitionStatus> {
+        read(self.partitions.get(partition.0 as usize)?).map(Owned::status)
+    }
+
+    /// All owned partitions, in order.
+    pub fn partitions(&self) -> Vec<PartitionStatus> {
+        self.partitions.iter().filter_map(read).map(Owned::status).collect()
+    }
+
+    /// Why this process is not ready; empty if it is. `works`: whether it runs workers.
+    pub fn unready(&self, log: LogHealth, works: bool) -> Vec<String> {
+        let mut reasons = Vec::new();
+        if self.draining() {
+            reasons.push("the process is stopping".into());
+        }
+        reasons.extend(self.fatal().map(|error| format!("the log's client failed for good: {error}")));
+        match log {
+            LogHealth::Ready => {}
+            LogHealth::Away(reason) => reasons.push(format!("the log is away: {reason}")),
+            LogHealth::Full(reason) => reasons.push(format!("the log is full: {reason}")),
+            LogHealth::Mismatch(reason) => {
+                reasons.push(format!("the topic is not the expected one: {reason}"))
+            }
+        }
+        if works {
+            reasons.extend(self.away().map(|reason| format!("the consumer cannot reach the log: {reason}")));
+            if !self.joined() {
+                reasons.push("the consumer group is not joined yet".into());
+            }
+        }
+        reasons
+    }
+
+    pub(crate) fn set_joined(&self) {
+        self.joined.store(true, Relaxed);
+    }
+
+    pub(crate) fn set_draining(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    pub(crate) fn set_away(&self, reason: Option<String>) {
+        write(&self.away, |away| *away = reason);
+    }
+
+    pub(crate) fn set_fatal(&self, reason: String) {
+        write(&self.fatal, |fatal| _ = fatal.get_or_insert(reason));
+    }
+
+    pub(crate) fn set_exit(&self, exit: Exit) {
+        write(&self.exit, |known| *known = Some(exit));
+    }
+
+    /// An actor was started; what is known of the log's end stays.
+    pub(crate) fn own(&self, view: PartitionView, progress: Arc<Progress>) {
+        self.update(view.partition, |cell| {
+            let high_watermark = cell.as_ref().and_then(|owned| owned.high_watermark);
+            *cell = Some(Owned { view, progress, paused: false, high_watermark, halted: None });
+        });
+    }
+
+    pub(crate) fn disown(&self, partition: Partition) {
+        self.update(partition, |cell| *cell = None);
+    }
+
+    pub(crate) fn set_view(&self, view: PartitionView) {
+        self.update_owned(view.partition, |owned| owned.view = view);
+    }
+
+    pub(crate) fn set_paused(&self, partition: Partition, paused: bool) {
+        self.update_owned(partition, |owned| owned.paused = paused);
+    }
+
+    pub(crate) fn set_high_watermark(&self, partition: Partition, end: Offset) {
+        self.update_owned(partition, |owned| owned.high_watermark = Some(end));
+    }
+
+    pub(crate) fn set_halted(&self, partition: Partition, detail: String) {
+        self.update_owned(partition, |owned| owned.halted = Some(detail));
+    }
+
+    fn update_owned(&self, partition: Partition, change: impl FnOnce(&mut Owned)) {
+        self.update(partition, |cell| {
+            if let Some(owned) = cell {
+                change(owned);
+            }
+        });
+    }
+
+    fn update(&self, partition: Partition, change: impl FnOnce(&mut Option<Owned>)) {
+        if let Some(cell) = self.partitions.get(partition.0 as usize) {
+            write(cell, change);
+        }
+    }
+}
+
+impl Owned {
+    fn status(self) -> PartitionStatus {
+        let outstanding = self.progress.outstanding();
+        let since = self.progress.in_flight_since_ms();
+        PartitionStatus {
+            partition: self.view.partition,
+            epoch: self.view.epoch,
+            activity: match (self.view.state, self.progress.phase()) {
+                (PartitionState::Halted, _) => Activity::Halted,
+                (PartitionState::Restarting, _) => Activity::Retrying,
+                (PartitionState::Draining, _) | (_, Phase::Draining) => Activity::Draining,
+                (PartitionState::Running, Phase::Retrying) => Activity::Retrying,
+                (PartitionState::Running, Phase::Running) => Activity::Running,
+            },
+            committed: self.view.committed,
+            committable: self.view.committable,
+            high_watermark: self.high_watermark,
+            queue_tasks: outstanding.records,
+            queue_bytes: outstanding.bytes,
+            paused: self.paused,
+            in_flight_since_ms: (since > 0).then_some(since),
+            attempt: self.progress.attempt(),
+            halted: self.halted,
+        }
+    }
+}
+
+fn read<T: Clone>(cell: &RwLock<Option<T>>) -> Option<T> {
+    cell.read().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+fn write<T>(cell: &RwLock<T>, change: impl FnOnce(&mut T)) {
+    change(&mut cell.write().unwrap_or_else(PoisonError::into_inner));
+}

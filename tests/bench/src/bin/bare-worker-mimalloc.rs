@@ -1,0 +1,18 @@
+//! One thread, `BaseConsumer::poll`, the handler inline, a commit a second; with mimalloc, to tell the allocator from the design.
+
+use clap::Parser;
+use partita_bench::{bare_worker, worker::WorkerArgs};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+#[command(about)]
+struct Cli {
+    #[command(flatten)]
+    worker: WorkerArgs,
+}
+
+fn main() -> anyhow::Result<()> {
+    bare_worker::run(&Cli::parse().worker)?.print()
+}

@@ -1,0 +1,139 @@
+//! A real Apache Kafka of this test's own, driven by `tests/kafka/kafka`.
+
+use crate::{history::Position, ports, server::Setup};
+use anyhow::{Context, Result, ensure};
+use partita_core::{Offset, Partition};
+use rdkafka::{
+    ClientConfig, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+};
+use std::{collections::BTreeMap, process::Command, time::Duration};
+use tempfile::TempDir;
+
+/// A cluster. Dropping it kills its brokers and deletes their data.
+#[derive(Debug)]
+pub struct Kafka {
+    dir: TempDir,
+    base_port: u16,
+    bootstrap: String,
+}
+
+/// What is done to one broker.
+#[derive(Debug, Clone, Copy)]
+pub enum Fault {
+    /// SIGTERM, and wait.
+    Stop,
+    /// SIGKILL.
+    Kill,
+    /// SIGSTOP.
+    Pause,
+    /// SIGCONT.
+    Continue,
+    /// Start it again.
+    Start,
+}
+
+impl Kafka {
+    /// Starts one broker or three, as a stock Kafka is configured.
+    pub fn up(brokers: u32) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("partita-kafka-").tempdir()?;
+        // Broker I listens on base + 10 × (I - 1), its controller one above.
+        let mut kafka = Self { dir, base_port: ports::free(22), bootstrap: String::new() };
+        let said = kafka.run(&["up", &brokers.to_string()])?;
+        kafka.bootstrap = said.lines().last().context("no bootstrap servers")?.into();
+        Ok(kafka)
+    }
+
+    /// Where clients begin.
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// Runs a command of the script and returns what it printed.
+    pub fn run(&self, arguments: &[&str]) -> Result<String> {
+        let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/kafka/kafka"))
+            .args(arguments)
+            .env("KAFKA_DIR", self.dir.path())
+            .env("KAFKA_BASE_PORT", self.base_port.to_string())
+            .output()?;
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let complaint = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "kafka {arguments:?}: {}: {said}{complaint}", output.status);
+        Ok(said)
+    }
+
+    /// Does something to one broker, counted from 1.
+    pub fn fault(&self, fault: Fault, broker: u32) -> Result<()> {
+        let verb = match fault {
+            Fault::Stop => "stop",
+            Fault::Kill => "kill",
+            Fault::Pause => "pause",
+            Fault::Continue => "cont",
+            Fault::Start => "start",
+        };
+        self.run(&[verb, &broker.to_string()]).map(drop)
+    }
+
+    /// Waits until every broker answers and every replica is in sync.
+    pub fn ready(&self) -> Result<()> {
+        self.run(&["ready"]).map(drop)
+    }
+
+    /// A server's settings for a topic on this cluster. Group and topic have the same name.
+    pub fn setup(&self, topic: &str, partitions: u32) -> Setup {
+        Setup::embedded()
+            .set("log.kind", "\"kafka\"")
+            .set("log.kafka.bootstrap_servers", format!("\"{}\"", self.bootstrap))
+            .set("log.kafka.topic", format!("\"{topic}\""))
+            .set("log.kafka.group", format!("\"{topic}\""))
+            .set("log.kafka.partitions", partitions.to_string())
+    }
+
+    /// What the group has committed of the topic, without the partitions it has committed nothing of.
+    pub fn committed(&self, topic: &str, partitions: u32) -> Result<Vec<Position>> {
+        let consumer = self.consumer(topic)?;
+        let mut wanted = TopicPartitionList::new();
+        wanted.add_partition_range(topic, 0, partitions as i32 - 1);
+        let committed = consumer.committed_offsets(wanted, Duration::from_secs(30))?;
+        let known = committed.elements().into_iter().filter_map(|element| {
+            let offset = u64::try_from(element.offset().to_raw()?).ok()?;
+            Some(Position { partition: Partition(element.partition() as u32), offset: Offset(offset) })
+        });
+        Ok(known.collect())
+    }
+
+    /// The offset after the last record of each partition.
+    pub fn ends(&self, topic: &str, partitions: u32) -> Result<BTreeMap<Partition, Offset>> {
+        let consumer = self.consumer(topic)?;
+        let end = |partition| {
+            let (_, end) = consumer.fetch_watermarks(topic, partition as i32, Duration::from_secs(30))?;
+            Ok((Partition(partition), Offset(end as u64)))
+        };
+        (0..partitions).map(end).collect()
+    }
+
+    /// Fails unless the group has committed the end of every partition.
+    pub fn committed_is_end(&self, topic: &str, partitions: u32) -> Result<()> {
+        let committed: BTreeMap<_, _> =
+            self.committed(topic, partitions)?.into_iter().map(|p| (p.partition, p.offset)).collect();
+        for (partition, end) in self.ends(topic, partitions)? {
+            let at = committed.get(&partition).copied().unwrap_or_default();
+            ensure!(at == end, "{partition:?}: committed {at:?}, end {end:?}");
+        }
+        Ok(())
+    }
+
+    fn consumer(&self, group: &str) -> Result<BaseConsumer> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.bootstrap).set("group.id", group);
+        Ok(config.create()?)
+    }
+}
+
+impl Drop for Kafka {
+    fn drop(&mut self) {
+        if let Err(error) = self.run(&["wipe"]) {
+            eprintln!("a Kafka was left behind: {error:#}");
+        }
+    }
+}

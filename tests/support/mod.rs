@@ -1,0 +1,15 @@
+pub mod checkers;
+pub mod client;
+pub mod history;
+pub mod kafka;
+pub mod ledger;
+pub mod load;
+pub mod metrics;
+pub mod observe;
+pub mod payload;
+pub mod ports;
+pub mod process;
+pub mod random;
+pub mod scenario;
+pub mod server;
+pub mod wait;

@@ -1,0 +1,61 @@
+//! The system tests over a real Apache Kafka. Each starts a cluster of its own: run them with `--test-threads=1`.
+
+mod ledger;
+mod memory;
+mod outage;
+mod roles;
+mod sizes;
+mod three_brokers;
+mod topics;
+
+use partita_tests::{
+    checkers,
+    kafka::Kafka,
+    ledger::Ledger,
+    observe::{self, Observer},
+    server::{Server, Setup},
+    wait,
+};
+use std::time::Duration;
+
+const TOPIC: &str = "tasks";
+const PARTITIONS: u32 = 16;
+
+/// A server's setup on a topic that `topics create` made.
+async fn created(kafka: &Kafka, partitions: u32) -> Setup {
+    let setup = kafka.setup(TOPIC, partitions);
+    let finished = setup.command(&["topics", "create"]).await.unwrap();
+    assert_eq!(finished.code, Some(0), "{}", finished.said());
+    setup
+}
+
+/// Waits until the group has committed the end of every partition.
+async fn committed_is_end(kafka: &Kafka, partitions: u32) {
+    wait::until("committed = end on every partition", Duration::from_secs(120), async || {
+        kafka.committed_is_end(TOPIC, partitions).map(Some)
+    })
+    .await
+    .unwrap();
+}
+
+/// Looks at what is committed and then at what is handled.
+async fn look(observer: &mut Observer, kafka: &Kafka, server: &Server) {
+    let committed = kafka.committed(TOPIC, PARTITIONS).unwrap();
+    observer.look(&server.client(), &committed).await.unwrap();
+}
+
+/// The verdict on a run that has ended: everything is committed, and no judge has anything to say.
+async fn judge(mut observer: Observer, kafka: &Kafka, server: &Server, ledger: &Ledger) {
+    committed_is_end(kafka, PARTITIONS).await;
+    look(&mut observer, kafka, server).await;
+    let history = observer.history(ledger);
+    eprintln!("{:?}, {} ends", ledger.counts(), history.ends.len());
+    assert_eq!(checkers::violations(&history, 0), Vec::<String>::new());
+    observe::spot_check(&server.client(), &history.ends, 25).await.unwrap();
+    server.never_panicked().unwrap();
+}
+
+/// A number from the environment: CI runs the short form, and the long one is a command in tests/README.md.
+fn number(name: &str, default: u64) -> u64 {
+    std::env::var(name).ok().map_or(default, |value| value.parse().expect("a number"))
+}

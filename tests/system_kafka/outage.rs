@@ -1,0 +1,64 @@
+//! Kafka goes away: not ready with the reason, a prompt 503, recovery without help, nothing lost.
+
+use crate::{PARTITIONS, created, judge};
+use partita_tests::{
+    kafka::{Fault, Kafka},
+    load::Load,
+    observe::Observer,
+    random::Random,
+    server::Server,
+};
+use std::time::{Duration, Instant};
+
+const NOTICED_WITHIN: Duration = Duration::from_secs(60);
+const RECOVERED_WITHIN: Duration = Duration::from_secs(90);
+const PROMPT: Duration = Duration::from_secs(3);
+
+/// It says that it is not ready and why, and refuses a task promptly and for certain.
+async fn is_away(server: &Server) {
+    let reason = server.not_ready(NOTICED_WITHIN).await.unwrap();
+    assert!(reason.to_lowercase().contains("kafka") || reason.contains("broker"), "no reason: {reason}");
+    let start = Instant::now();
+    let answer = server.client().post("key", "task").await.unwrap();
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert!(answer.header("retry-after").is_some());
+    assert!(start.elapsed() < PROMPT, "refused after {:?}", start.elapsed());
+    assert_eq!(server.client().get(&["v1", "recordings"]).await.unwrap().status, 200, "reads go on");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_kafka_down_at_the_start_it_waits_and_begins_when_kafka_is_there() {
+    let kafka = Kafka::up(1).unwrap();
+    let setup = created(&kafka, PARTITIONS).await;
+    kafka.fault(Fault::Stop, 1).unwrap();
+    let mut server = setup.spawn().unwrap();
+    is_away(&server).await;
+    kafka.fault(Fault::Start, 1).unwrap();
+    server.ready(RECOVERED_WITHIN).await.unwrap();
+    server.client().accept("key", "task").await.unwrap();
+    crate::committed_is_end(&kafka, PARTITIONS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_kafka_going_down_while_serving_nothing_is_lost_and_it_recovers_by_itself() {
+    let kafka = Kafka::up(1).unwrap();
+    let setup = created(&kafka, PARTITIONS).await;
+    let mut server = setup.start().await.unwrap();
+    let load = Load { tasks: 100_000, keys: 60, sizes: 1_000..=100_000, ..Load::default() };
+    let mut running = load.start(setup.front(), Random::from_env());
+    for (down, up) in
+        [(Fault::Pause, Fault::Continue), (Fault::Kill, Fault::Start), (Fault::Stop, Fault::Start)]
+    {
+        let accepted = running.accepted();
+        running.accepted_at_least(accepted + 100).await.unwrap();
+        kafka.fault(down, 1).unwrap();
+        is_away(&server).await;
+        kafka.fault(up, 1).unwrap();
+        server.ready(RECOVERED_WITHIN).await.unwrap();
+    }
+    let accepted = running.accepted();
+    running.accepted_at_least(accepted + 100).await.unwrap();
+    running.stop();
+    let ledger = running.finish().await.unwrap();
+    judge(Observer::default(), &kafka, &server, &ledger).await;
+}
