@@ -2,8 +2,8 @@
 //!
 //! An acknowledged task is never lost, never out of order, and memory stays within one number.
 
-pub mod admin;
 mod actor;
+pub mod admin;
 pub mod config;
 pub mod envelope;
 mod error;
