@@ -58,7 +58,7 @@ async fn one(request: HttpRequest, recordings: Data<Recordings>) -> HttpResponse
             [key] => show(&recordings, &decode_key(key)?).await,
             [key, "content"] => content(recordings, &decode_key(key)?).await,
             [key, "chunks", place] => chunk(recordings, &decode_key(key)?, place).await,
-            _ => Err(Problem::new(ProblemCode::NotFound, 
+            _ => Err(Problem::new(ProblemCode::NotFound,
                 "a recording has /content and /chunks/{partition}-{offset}; a slash of the key is written %2F",
             )),
         }
