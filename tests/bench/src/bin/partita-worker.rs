@@ -4,7 +4,7 @@
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use clap::Parser;
-use partita::{Config, Pipeline, Task, TaskContext, TaskError, TaskHandler, config::LogKind, pipeline::Role};
+use partita::{Config, Pipeline, Role, Task, TaskContext, TaskError, TaskHandler, config::LogKind};
 use partita_bench::{
     recorder, topic,
     worker::{Meter, WorkerArgs, WorkerReport, touch},
