@@ -19,6 +19,8 @@ pub use routes::Routes;
 
 pub(crate) use lane::{Phase, Progress};
 pub(crate) use partition::{Spawner, spawner};
+#[cfg(test)]
+pub(crate) use report::Report;
 pub(crate) use runner::Policy;
 pub(crate) use supervisor::{Dismiss, Events, Shutdown, Supervisor, SupervisorSetup};
 pub(crate) use work::Single;

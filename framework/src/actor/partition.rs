@@ -68,6 +68,9 @@ impl ActorHandle {
     }
 
     pub(crate) fn order(&self, order: Order) {
+        if order == Order::Stop {
+            self.progress.stop();
+        }
         self.inbox.actor.do_send(Ordered(order));
     }
 }

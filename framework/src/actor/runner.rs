@@ -135,6 +135,9 @@ impl<W: Work> Runner<W> {
             if let Some(order) = self.lane.ordered() {
                 return order.into();
             }
+            if self.setup.progress.is_stopped() {
+                return Order::Stop.into();
+            }
             if let Some(record) = self.lane.take() {
                 if let Err(ending) = self.one(record).await {
                     return ending;

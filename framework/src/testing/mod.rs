@@ -15,8 +15,8 @@
 //!
 //! testing::run(async {
 //!     let pipeline = TestPipeline::start(|_| Echo).await;
-//!     pipeline.send("a", "hello").await;
-//!     pipeline.send("a", "").await;
+//!     pipeline.send(("a", "hello")).await;
+//!     pipeline.send(("a", "")).await;
 //!     let settled = pipeline.settled().await;
 //!     assert_eq!(settled.done(), 1);
 //!     assert_eq!(settled.of("a")[1].reason(), Some("nothing to say"));

@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(24 * 3600);
 pub struct TestPipeline {
     log: ScriptedLog,
     shared: Shared,
-    supervisor: actix::Addr<Supervisor>,
+    pub(super) supervisor: actix::Addr<Supervisor>,
     exit: watch::Receiver<Option<Exit>>,
     sent: RefCell<Vec<(String, Receipt)>>,
 }

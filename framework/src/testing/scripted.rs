@@ -88,6 +88,7 @@ impl ScriptedLog {
         let mut state = self.state();
         state.events = Some(Box::new(events));
         state.commands = Some(commands);
+        state.tell(ConsumerEvent::Joined);
         let log = self.clone();
         ConsumerHandle { commands: sender, waker: Arc::new(move || log.obey()) }
     }
@@ -413,6 +414,7 @@ impl TaskConsumer for ScriptedConsumer {
     }
 
     fn run(self: Box<Self>, port: ConsumerPort) {
+        (port.events)(ConsumerEvent::Joined);
         self.0.state().events = Some(port.events);
         while let Ok(command) = port.commands.recv() {
             let mut state = self.0.state();

@@ -108,13 +108,19 @@ struct Running {
     closing: bool,
     /// Whose place the last scan started from.
     leader: usize,
-    /// Whose record waits for room, and since when.
-    starved: Option<(usize, Instant)>,
+    starved: Option<Starved>,
     away: bool,
     /// The seq of the last high watermarks.
     told: Option<u64>,
     tick: Option<Instant>,
     meters: Meters,
+}
+
+/// A record that waits until enough of what is outstanding has ended.
+struct Starved {
+    lane: usize,
+    offset: u64,
+    since: Instant,
 }
 
 /// What a round came to.
@@ -361,9 +367,9 @@ impl Running {
         self.forget();
         self.report_gaps(&round, &view);
         let scanned = scanned?;
-        match (round.starved, self.starved) {
-            (Some(lane), Some((waiting, _))) if lane == waiting => {}
-            (starved, _) => self.starved = starved.map(|lane| (lane, Instant::now())),
+        self.starved = self.starved.take().filter(|starved| self.places[starved.lane].next == starved.offset);
+        if let (None, Some(lane)) = (&self.starved, round.starved) {
+            self.starved = Some(Starved { lane, offset: self.places[lane].next, since: Instant::now() });
         }
         let moved = delivered > 0 || scanned.to > round.start || !round.gaps.is_empty();
         Ok(if moved { Progress::Some } else { Progress::Waiting })
@@ -392,9 +398,12 @@ impl Running {
         if open == 0 {
             return None;
         }
-        let patient = self.starved.is_none_or(|(_, since)| in_patience(since.elapsed()));
-        let starved =
-            self.starved.map(|(index, _)| index).filter(|&index| wants(&self.places[index], end(index)));
+        let patient = self.starved.as_ref().is_none_or(|starved| in_patience(starved.since.elapsed()));
+        let starved = self
+            .starved
+            .as_ref()
+            .map(|starved| starved.lane)
+            .filter(|&index| wants(&self.places[index], end(index)));
         let count = self.places.len();
         let leader = match starved {
             Some(index) if patient => {

@@ -76,6 +76,8 @@ impl Place {
     /// The seq to store with a commit of `offset`.
     pub(super) fn seq_for_commit(&mut self, offset: u64) -> u64 {
         if self.lane.is_some() && offset == self.next {
+            self.marks.clear();
+            self.marks.push_back((self.next, self.from));
             return self.from;
         }
         let seq = self.seq_of(offset);

@@ -22,6 +22,9 @@ pub(super) struct Shared {
     pub(super) health: Health,
     /// True once it was closed and every append was answered.
     pub(super) drained: watch::Sender<bool>,
+    /// Stands in for a disk without room: the most pages the file may have, 0 for no limit.
+    #[cfg(test)]
+    pub(super) page_limit: std::sync::atomic::AtomicU32,
 }
 
 impl Shared {
@@ -33,6 +36,8 @@ impl Shared {
             gate: RwLock::new(()),
             health: Health::default(),
             drained: watch::Sender::new(false),
+            #[cfg(test)]
+            page_limit: Default::default(),
         }
     }
 

@@ -216,6 +216,8 @@ impl Writer<'_> {
         body: impl FnOnce(&mut Self) -> Result<(), Failed>,
     ) -> Result<(), Failed> {
         let shared = self.shared;
+        #[cfg(test)]
+        self.limit_pages();
         let _shared_with_readers = shared.gate.read().unwrap_or_else(PoisonError::into_inner);
         let done = self
             .store
@@ -227,6 +229,15 @@ impl Writer<'_> {
             self.store.rollback();
         }
         done
+    }
+
+    #[cfg(test)]
+    fn limit_pages(&self) {
+        let limit = self.shared.page_limit.load(std::sync::atomic::Ordering::Relaxed);
+        let pages = if limit == 0 { u32::MAX - 1 } else { limit };
+        let limited =
+            self.store.connection().pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()));
+        assert!(limited.is_ok(), "{limited:?}");
     }
 
     fn write(&mut self, steps: &[Step]) -> Result<(), Failed> {

@@ -1,10 +1,9 @@
 use super::*;
 use crate::log::{LogHealth, NotWritten};
 
-/// Makes the log's files unable to grow, or able again, without being root: the size limit of a file is the process's, so
-/// a page limit set through the writer's own connection stands in for the disk.
+/// A page limit on the writer's connection stands in for a full disk: SQLite reports both in the same way.
 fn limit_pages(opened: &Opened, pages: Option<u32>) {
-    opened.log.shared.set_page_limit(pages);
+    opened.log.shared.page_limit.store(pages.unwrap_or(0), std::sync::atomic::Ordering::Relaxed);
 }
 
 #[test]
