@@ -1,7 +1,8 @@
 //! The real binary: started, killed, stopped and started again, on the same directory and ports.
 
-use crate::{client::Client, metrics::Metrics, ports, process, wait};
+use crate::{client::Client, history::Position, metrics::Metrics, ports, process, wait};
 use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
 use std::{
     fs::{self, File},
     net::SocketAddr,
@@ -31,7 +32,9 @@ fn build() -> Result<PathBuf> {
     let this = std::env::current_exe()?;
     let profile = this.ancestors().nth(2).context("tests run from target/<profile>/deps")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--package", "partita-app", "--bin", "partita"]);
+    // The binary comes with its own integration test. Selected like this, every dependency has the features that
+    // `cargo test --workspace` gives it; `--package` would choose others and build librdkafka once more.
+    cargo.args(["test", "--quiet", "--workspace", "--no-run", "--test", "cli"]);
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
     if profile.ends_with("release") {
         cargo.arg("--release");
@@ -39,6 +42,16 @@ fn build() -> Result<PathBuf> {
     let status = cargo.status()?;
     ensure!(status.success(), "cargo build: {status}");
     Ok(profile.join("partita"))
+}
+
+/// The binary, without this process's own `PARTITA_` variables: to it they would be settings.
+fn partita() -> Command {
+    let mut command = Command::new(binary());
+    let ours = |name: &std::ffi::OsString| name.to_string_lossy().starts_with("PARTITA_");
+    for name in std::env::vars_os().map(|(name, _)| name).filter(ours) {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// Where a server lives and what it is told. Several servers of one test may share a directory's parts.
@@ -92,7 +105,7 @@ impl Setup {
         let config = self.write_config()?;
         // Files instead of pipes: a command that prints much never waits for this process to read it.
         let (stdout, stderr) = (tempfile::NamedTempFile::new()?, tempfile::NamedTempFile::new()?);
-        let mut command = Command::new(binary());
+        let mut command = partita();
         command.args(arguments).arg("--config").arg(config).current_dir(self.home()).stdin(Stdio::null());
         command.stdout(stdout.reopen()?).stderr(stderr.reopen()?);
         let mut child = command.spawn().with_context(|| format!("{}", binary().display()))?;
@@ -119,7 +132,7 @@ impl Setup {
         let config = self.write_config()?;
         let log_path = self.home().join(format!("server-{}.log", self.front.port()));
         let log = File::options().create(true).append(true).open(&log_path)?;
-        let mut command = Command::new(binary());
+        let mut command = partita();
         command.arg("serve").arg("--config").arg(config).current_dir(self.home());
         if let Some(role) = self.role {
             command.args(["--role", role]);
@@ -164,6 +177,19 @@ pub struct Server {
     setup: Setup,
     child: Child,
     log_path: PathBuf,
+}
+
+/// One partition, as its owner sees it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct PartitionStatus {
+    /// Which one.
+    pub partition: u32,
+    /// The next offset to read, as this assignment has committed it.
+    pub committed: Option<u64>,
+    /// The offset after the last record, as far as it is known.
+    pub high_watermark: Option<u64>,
+    /// The one minus the other.
+    pub lag: Option<u64>,
 }
 
 /// What `/readyz` says.
@@ -239,14 +265,33 @@ impl Server {
         Ok(Metrics::parse(&answer.text()))
     }
 
-    /// Waits until every partition's committed offset is the end of its log.
-    pub async fn committed_is_end(&self, partitions: usize, patience: Duration) -> Result<()> {
+    /// What `/admin/v1/partitions` says of each partition that it owns.
+    pub async fn partitions(&self) -> Result<Vec<PartitionStatus>> {
+        #[derive(Deserialize)]
+        struct Body {
+            partitions: Vec<PartitionStatus>,
+        }
+        let answer = Client::new(self.setup.admin).get(&["admin", "v1", "partitions"]).await?;
+        Ok(answer.json::<Body>()?.partitions)
+    }
+
+    /// Waits until the end of every partition is committed, and every acknowledged task is before that end: a server
+    /// learns of its log's end only now and then, and may take an old end for the present one.
+    pub async fn committed_is_end(
+        &self,
+        partitions: usize,
+        acknowledged: &[Position],
+        patience: Duration,
+    ) -> Result<()> {
         wait::until("committed = end on every partition", patience, async || {
-            let metrics = self.metrics().await?;
-            let lags: Vec<f64> = metrics.of("partita_consumer_lag_records").map(|s| s.value).collect();
-            ensure!(lags.len() == partitions, "lag is known of {} of {partitions} partitions", lags.len());
-            let behind: f64 = lags.iter().sum();
-            ensure!(behind == 0.0, "{behind} records behind");
+            let seen = self.partitions().await?;
+            ensure!(seen.len() == partitions, "it owns {} of {partitions} partitions", seen.len());
+            for partition in seen {
+                ensure!(partition.lag == Some(0), "{partition:?}");
+                let own = acknowledged.iter().filter(|position| position.partition.0 == partition.partition);
+                let last = own.map(|position| position.offset.0).max();
+                ensure!(last < partition.high_watermark, "acknowledged up to {last:?}: {partition:?}");
+            }
             Ok(Some(()))
         })
         .await

@@ -1,58 +1,44 @@
-//! What the rest of the process lets the front door take.
+//! Whether a task may come in: core decides, this file asks and words the answer.
 
 use super::problem::{Problem, ProblemCode};
 use crate::log::{LogHealth, TaskLog};
-use partita_core::Partition;
+use partita_core::{Admission, LogState, Partition, PartitionHealth, RefusalCode};
 use std::sync::Arc;
 
-/// Asked before each task is received.
-pub trait Admission: Send + Sync + 'static {
-    /// May a task for this partition come in? Called often, from any thread: it must not wait.
-    fn admit(&self, partition: Partition) -> Result<(), Refusal>;
+/// What this process knows against a partition. Called for each task, from any thread: it must not wait.
+pub type PartitionHealthOf = Arc<dyn Fn(Partition) -> PartitionHealth + Send + Sync>;
+
+/// Decides by everything that is known before a byte of the task's body is kept.
+pub(super) fn admit(
+    draining: bool,
+    log: &dyn TaskLog,
+    partition: PartitionHealth,
+    reserved: bool,
+) -> Result<(), Problem> {
+    let health = log.health();
+    let state = match &health {
+        LogHealth::Ready => LogState::Ready,
+        LogHealth::Away(_) => LogState::Away,
+        LogHealth::Full(_) => LogState::Full,
+        LogHealth::Mismatch(_) => LogState::Mismatch,
+    };
+    let admission = Admission { draining, log: state, partition, reserved };
+    admission.admit().map_err(|refusal| refused(refusal.code, health))
 }
 
-/// Why a task may not come in now. It has not been written, and a later attempt may succeed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refusal {
-    /// The process is stopping.
-    Draining,
-    /// The log does not take appends.
-    Log(LogHealth),
-    /// The partition makes no progress, for this reason.
-    PartitionStuck(String),
-}
-
-/// Admits while the log is healthy: enough where no workers run in the process.
-pub struct LogAdmission(pub Arc<dyn TaskLog>);
-
-impl Admission for LogAdmission {
-    fn admit(&self, _partition: Partition) -> Result<(), Refusal> {
-        match self.0.health() {
-            LogHealth::Ready => Ok(()),
-            health => Err(Refusal::Log(health)),
-        }
-    }
-}
-
-impl<F> Admission for F
-where
-    F: Fn(Partition) -> Result<(), Refusal> + Send + Sync + 'static,
-{
-    fn admit(&self, partition: Partition) -> Result<(), Refusal> {
-        self(partition)
-    }
-}
-
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Draining => draining(),
-            Refusal::Log(LogHealth::Ready) => Problem::new(ProblemCode::LogBusy, "try again"),
-            Refusal::Log(LogHealth::Away(reason)) => Problem::new(ProblemCode::LogAway, reason),
-            Refusal::Log(LogHealth::Full(reason)) => Problem::new(ProblemCode::LogFull, reason),
-            Refusal::Log(LogHealth::Mismatch(reason)) => Problem::new(ProblemCode::LogMismatch, reason),
-            Refusal::PartitionStuck(reason) => Problem::new(ProblemCode::PartitionStuck, reason),
-        }
+fn refused(code: RefusalCode, health: LogHealth) -> Problem {
+    match (code, health) {
+        (
+            RefusalCode::LogAway | RefusalCode::LogFull | RefusalCode::LogMismatch,
+            LogHealth::Away(reason) | LogHealth::Full(reason) | LogHealth::Mismatch(reason),
+        ) => Problem::new(code.into(), reason),
+        (RefusalCode::Draining, _) => draining(),
+        (RefusalCode::OutOfMemoryBudget, _) => out_of_budget(),
+        (RefusalCode::PartitionStuck, _) => Problem::new(
+            ProblemCode::PartitionStuck,
+            "the partition of this key waits for an operator; other keys go on",
+        ),
+        (other, _) => Problem::new(other.into(), "try again soon"),
     }
 }
 
@@ -62,4 +48,40 @@ pub(super) fn draining() -> Problem {
         ProblemCode::Draining,
         "this process is stopping; send the task again, to another one if there is",
     )
+}
+
+/// The refusal of bytes that do not fit.
+pub(super) fn out_of_budget() -> Problem {
+    Problem::new(
+        ProblemCode::OutOfMemoryBudget,
+        "the memory for bodies is in use; try again soon, or raise memory.budget",
+    )
+}
+
+impl From<RefusalCode> for ProblemCode {
+    fn from(code: RefusalCode) -> Self {
+        match code {
+            RefusalCode::Draining => Self::Draining,
+            RefusalCode::NotReady => Self::NotReady,
+            RefusalCode::LogMismatch => Self::LogMismatch,
+            RefusalCode::LogAway => Self::LogAway,
+            RefusalCode::LogFull => Self::LogFull,
+            RefusalCode::PartitionStuck => Self::PartitionStuck,
+            RefusalCode::OutOfMemoryBudget => Self::OutOfMemoryBudget,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_refusals_keep_their_names_and_their_times() {
+        for code in RefusalCode::ALL {
+            let problem = ProblemCode::from(code);
+            assert_eq!(problem.code(), code.label());
+            assert_eq!(problem.retry_after().map(u64::from), Some(code.retry_after().as_secs()));
+        }
+    }
 }

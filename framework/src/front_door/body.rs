@@ -142,6 +142,11 @@ impl RequestBody {
     }
 }
 
+/// The size of a body as it is sent; `None` for a chunked one.
+pub(super) fn declared(headers: &HeaderMap) -> Option<u64> {
+    (!headers.contains_key(TRANSFER_ENCODING)).then(|| content_length(headers))
+}
+
 fn content_length(headers: &HeaderMap) -> u64 {
     // The server has checked it: at most one, and a number.
     headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.trim().parse().ok()).unwrap_or(0)

@@ -1,6 +1,6 @@
 //! The intake pool, with some of it kept for small bodies: large ones can fill the rest and small tasks still flow.
 
-use super::problem::{Problem, ProblemCode};
+use super::{admission, problem::Problem};
 use crate::memory::{MemoryPool, Reservation};
 
 /// Bodies up to this size may use the whole pool.
@@ -26,7 +26,7 @@ impl Budget {
         self.admits(bytes, bytes)
             .then(|| self.pool.try_reserve(bytes))
             .flatten()
-            .ok_or_else(|| self.refusal(bytes))
+            .ok_or_else(admission::out_of_budget)
     }
 
     /// Grows a reservation at once, or refuses.
@@ -34,22 +34,19 @@ impl Budget {
         if self.admits(reservation.bytes() + more, more) && reservation.try_grow(more) {
             Ok(())
         } else {
-            Err(self.refusal(reservation.bytes() + more))
+            Err(admission::out_of_budget())
         }
+    }
+
+    /// Whether so many bytes could be reserved now.
+    pub(super) fn has_room(&self, bytes: u64) -> bool {
+        self.admits(bytes, bytes)
     }
 
     fn admits(&self, total: u64, more: u64) -> bool {
         let free = self.pool.capacity().saturating_sub(self.pool.reserved());
-        total <= SMALL || free >= more + self.kept_for_small
-    }
-
-    fn refusal(&self, bytes: u64) -> Problem {
-        Problem::new(
-            ProblemCode::OutOfBudget,
-            format!(
-                "{bytes} bytes are needed and the memory for bodies is in use; try again soon, or raise memory.budget"
-            ),
-        )
+        let kept = if total <= SMALL { 0 } else { self.kept_for_small };
+        free >= more + kept
     }
 }
 

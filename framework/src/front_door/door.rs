@@ -1,7 +1,8 @@
 //! What every request of one front door shares, and which requests are in hand.
 
 use super::{
-    admission::Admission, budget::Budget, compress::Compressor, meter::Meter, options::FrontDoorOptions,
+    admission::PartitionHealthOf, budget::Budget, compress::Compressor, meter::Meter,
+    options::FrontDoorOptions,
 };
 use crate::log::TaskLog;
 use std::{
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) struct Door {
     pub(super) log: Arc<dyn TaskLog>,
-    pub(super) admission: Arc<dyn Admission>,
+    pub(super) partition_health: PartitionHealthOf,
     pub(super) budget: Budget,
     pub(super) compressor: Compressor,
     pub(super) meter: Meter,
@@ -33,7 +34,7 @@ impl Door {
     pub(super) fn new(options: &FrontDoorOptions) -> Self {
         Self {
             log: options.log.clone(),
-            admission: options.admission.clone(),
+            partition_health: options.partition_health.clone(),
             budget: Budget::new(options.intake.clone(), options.max_task),
             compressor: Compressor::new(&options.config),
             meter: Meter::new(),

@@ -192,7 +192,7 @@ mod tests {
         let mut intake = Intake::growing(&budget, &Envelope::default(), MAX).unwrap();
         intake.push(&[1; 1000]).unwrap();
         let _rest = pool.try_reserve(pool.capacity() - pool.reserved() - 2048).unwrap();
-        assert_eq!(intake.push(&vec![2; 1 << 20]).unwrap_err().code, ProblemCode::OutOfBudget);
+        assert_eq!(intake.push(&vec![2; 1 << 20]).unwrap_err().code, ProblemCode::OutOfMemoryBudget);
         assert_eq!(intake.payload(), [1; 1000]);
     }
 }

@@ -6,7 +6,7 @@
 use super::problem::{Problem, ProblemCode};
 use bytes::Bytes;
 
-const ROUTE: &str = "/v1/tasks/";
+pub(super) const ROUTE: &str = "/v1/tasks/";
 const LONGEST: usize = 256;
 
 /// The key of a request to `/v1/tasks/{key}`, wherever that is mounted.

@@ -6,11 +6,13 @@
 //! body still gets it.
 
 mod admission;
+mod admitted;
 mod body;
 mod budget;
 mod compress;
 mod decode;
 mod door;
+mod expect;
 mod intake;
 mod key;
 mod meter;
@@ -25,7 +27,7 @@ mod task_head;
 #[cfg(test)]
 mod tests;
 
-pub use admission::{Admission, LogAdmission, Refusal};
+pub use admission::PartitionHealthOf;
 pub use options::{FrontDoorOptions, Routes};
 pub use problem::{Problem, ProblemCode};
 pub use server::{FrontDoor, FrontDoorHandle};

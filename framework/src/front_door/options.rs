@@ -1,6 +1,6 @@
 //! What a front door is made of.
 
-use super::admission::Admission;
+use super::admission::PartitionHealthOf;
 use crate::{config::FrontDoorConfig, log::TaskLog, memory::MemoryPool};
 use actix_web::web;
 use std::sync::Arc;
@@ -19,8 +19,8 @@ pub struct FrontDoorOptions {
     pub log: Arc<dyn TaskLog>,
     /// What bodies are reserved from.
     pub intake: MemoryPool,
-    /// Which tasks may come in.
-    pub admission: Arc<dyn Admission>,
+    /// What the workers of this process know against a partition; where it has none, every partition is open.
+    pub partition_health: PartitionHealthOf,
     /// What else the listener serves.
     pub routes: Vec<Routes>,
 }

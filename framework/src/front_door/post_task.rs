@@ -1,15 +1,14 @@
 //! `POST /v1/tasks/{key}`: one task, answered when it is durable. A task's first steps, in order.
 
 use super::{
-    admission,
+    admitted::Admitted,
     body::RequestBody,
     door::Door,
-    key, meter,
+    meter,
     problem::{Problem, ProblemCode},
     receive::{Received, receive},
     refuse::refuse,
     request_id::{RequestId, X_REQUEST_ID},
-    task_head::{self, Coding},
 };
 use crate::log::{AppendError, NewRecord, NotWritten, Receipt};
 use actix_web::{
@@ -20,9 +19,6 @@ use actix_web::{
     },
     web,
 };
-use bytes::Bytes;
-use partita_core::partition_of;
-use partita_proto::v1::Envelope;
 use std::{fmt::Write, sync::Arc, time::Instant};
 
 /// Serves the route.
@@ -55,44 +51,22 @@ struct Accepted {
 }
 
 async fn accept(door: &Door, request: &HttpRequest, body: &mut RequestBody) -> Result<Accepted, Problem> {
-    let task = Admitted::new(door, request)?;
+    let task = Admitted::new(door, request.uri().path(), request.headers(), body.declared())?;
     let received = receive(body, task.coding, &task.head, &door.budget, door.max_task).await?;
     let received = door.compressor.compress(received, &task.head).await?;
-    task.append(door, received).await
+    append(door, task, received).await
 }
 
-/// A task that may come in.
-struct Admitted {
-    key: Bytes,
-    head: Envelope,
-    coding: Coding,
-}
-
-impl Admitted {
-    /// Everything that can be said before the first byte of the body.
-    fn new(door: &Door, request: &HttpRequest) -> Result<Self, Problem> {
-        if door.is_draining() {
-            return Err(admission::draining());
-        }
-        let key = key::from_path(request.uri().path())?;
-        let head = task_head::envelope(request.headers())?;
-        let coding = task_head::coding(request.headers())?;
-        door.admission.admit(partition_of(&key, door.log.partitions()))?;
-        Ok(Self { key, head, coding })
-    }
-
-    async fn append(self, door: &Door, received: Received) -> Result<Accepted, Problem> {
-        let Received { intake, compression, size } = received;
-        let mut head = self.head;
-        head.payload_size = size;
-        head.set_compression(compression);
-        let (value, reservation) = intake.seal(&head);
-        let partition = partition_of(&self.key, door.log.partitions());
-        let record = NewRecord { key: self.key, value, reservation: Some(reservation) };
-        match door.log.append(partition, record).await {
-            Ok(receipt) => Ok(Accepted { receipt, size }),
-            Err(error) => Err(not_appended(error)),
-        }
+async fn append(door: &Door, task: Admitted, received: Received) -> Result<Accepted, Problem> {
+    let Received { intake, compression, size } = received;
+    let mut head = task.head;
+    head.payload_size = size;
+    head.set_compression(compression);
+    let (value, reservation) = intake.seal(&head);
+    let record = NewRecord { key: task.key, value, reservation: Some(reservation) };
+    match door.log.append(task.partition, record).await {
+        Ok(receipt) => Ok(Accepted { receipt, size }),
+        Err(error) => Err(not_appended(error)),
     }
 }
 

@@ -51,6 +51,7 @@ macro_rules! problems {
 
 problems! {
     InvalidKey, "invalid_key", 400, None, "The key is not 1 to 256 bytes of UTF-8";
+    InvalidQuery, "invalid_query", 400, None, "The query is not understood";
     InvalidHeader, "invalid_header", 400, None, "A header is too long or not text";
     IncompleteBody, "incomplete_body", 400, None, "The body ended early or is malformed";
     InvalidEncoding, "invalid_encoding", 400, None, "The body is not what its Content-Encoding says";
@@ -63,12 +64,13 @@ problems! {
     TooLarge, "too_large", 413, None, "The task is larger than limits.max_task";
     UnsupportedEncoding, "unsupported_encoding", 415, None, "The Content-Encoding is not identity, gzip or zstd";
     Internal, "internal", 500, None, "Something broke here";
-    OutOfBudget, "out_of_budget", 503, Some(1), "The memory for bodies is in use";
-    PartitionStuck, "partition_stuck", 503, Some(5), "This key's partition makes no progress";
-    LogAway, "log_away", 503, Some(2), "The log cannot be reached";
-    LogFull, "log_full", 503, Some(10), "The log has no room";
+    OutOfMemoryBudget, "out_of_memory_budget", 503, Some(1), "The memory for bodies is in use";
+    PartitionStuck, "partition_stuck", 503, Some(30), "This key's partition waits for an operator";
+    LogAway, "log_away", 503, Some(5), "The log cannot be reached";
+    LogFull, "log_full", 503, Some(30), "The log has no room";
     LogMismatch, "log_mismatch", 503, Some(30), "The log is not the one this process was started with";
     LogBusy, "log_busy", 503, Some(1), "Too much waits to be written";
+    NotReady, "not_ready", 503, Some(1), "This process has just started";
     Draining, "draining", 503, Some(1), "This process is stopping";
     UnknownOutcome, "unknown_outcome", 504, None, "The task may or may not have been written";
 }

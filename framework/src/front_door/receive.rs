@@ -23,7 +23,7 @@ pub(super) struct Received {
     pub(super) size: u64,
 }
 
-/// Receives the body of a task whose envelope will be like `head`.
+/// Receives the body of a task whose envelope will be like `head`, after [`check_declared`].
 pub(super) async fn receive(
     body: &mut RequestBody,
     coding: Coding,
@@ -31,15 +31,17 @@ pub(super) async fn receive(
     budget: &Budget,
     max_task: u64,
 ) -> Result<Received, Problem> {
-    let longest = if coding == Coding::Identity { max_task } else { encoded_limit(max_task) };
-    if body.declared().is_some_and(|declared| declared > longest) {
-        return Err(too_large(max_task));
-    }
     match coding {
         Coding::Identity => identity(body, head, budget, max_task).await,
         Coding::Gzip => gzip(body, head, budget, max_task).await,
         Coding::Zstd => zstd(body, head, budget, max_task).await,
     }
+}
+
+/// Refuses a body that says beforehand that it is too large.
+pub(super) fn check_declared(declared: Option<u64>, coding: Coding, max_task: u64) -> Result<(), Problem> {
+    let longest = if coding == Coding::Identity { max_task } else { encoded_limit(max_task) };
+    if declared.is_some_and(|declared| declared > longest) { Err(too_large(max_task)) } else { Ok(()) }
 }
 
 /// A compressed body may be this much larger than what it holds: the formats' own overhead, generously.

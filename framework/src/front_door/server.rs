@@ -1,14 +1,20 @@
 //! The front door's listener: started, drained and stopped in order; or only its routes, for a service with a listener of
 //! its own.
+//!
+//! The listener is put together from the parts that actix-web's `HttpServer` is made of, because that has no way to answer
+//! `Expect: 100-continue`.
 
-use super::{door::Door, options::FrontDoorOptions, post_task, refuse::LINGER};
+use super::{door::Door, expect::expect, options::FrontDoorOptions, post_task, refuse::LINGER};
 use crate::Error;
+use actix_http::HttpService;
+use actix_service::map_config;
 use actix_web::{
-    App, HttpServer,
-    dev::ServerHandle,
+    App,
+    dev::{AppConfig, Server, ServerHandle, fn_service},
     web::{self, ServiceConfig},
 };
 use std::{
+    future::ready,
     net::{SocketAddr, TcpListener},
     sync::Arc,
     time::Duration,
@@ -68,18 +74,32 @@ impl FrontDoor {
         let failed = |source| Error::Listen { address: listen, source };
         let listener = TcpListener::bind(listen).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let configure = self.configure();
-        let app = move || App::new().configure(&configure).default_service(web::to(post_task::not_found));
         let threads = self.options.config.threads.unwrap_or_else(cores).max(1);
-        let server = HttpServer::new(app)
+        let builder = Server::build();
+        let stopping = builder.graceful_shutdown_signal();
+        let (door, configure) = (self.door.clone(), self.configure());
+        let connections = move || {
+            let (stopping, door) = (stopping.clone(), door.clone());
+            let app = App::new().configure(&configure).default_service(web::to(post_task::not_found));
+            HttpService::build()
+                .graceful_shutdown_signal(move || {
+                    let stopping = stopping.clone();
+                    async move { stopping.notified().await }
+                })
+                .keep_alive(KEEP_ALIVE)
+                .client_request_timeout(HEAD_TIMEOUT)
+                .client_disconnect_timeout(LINGER)
+                .tcp_nodelay(true)
+                .local_addr(address)
+                .expect(fn_service(move |request| ready(expect(&door, request))))
+                .finish(map_config(app, |()| AppConfig::default()))
+                .tcp()
+        };
+        let server = builder
             .workers(threads)
             .disable_signals()
             .shutdown_timeout(LAST_ANSWERS.as_secs())
-            .keep_alive(KEEP_ALIVE)
-            .client_request_timeout(HEAD_TIMEOUT)
-            .client_disconnect_timeout(LINGER)
-            .tcp_nodelay(true)
-            .listen(listener)
+            .listen("front-door", listener, connections)
             .map_err(failed)?
             .run();
         let handle = server.handle();

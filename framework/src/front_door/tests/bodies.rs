@@ -137,7 +137,6 @@ fn a_body_that_stops_coming_is_408_and_one_that_keeps_coming_is_not() {
     assert_eq!((response.status, response.problem().as_str()), (408, "body_timeout"));
     assert_eq!(response.header("connection"), Some("close"));
     assert_eq!(door.log.only().1, "xxxxxxxx");
-    door.log.payloads().clear();
 }
 
 #[test]
@@ -186,11 +185,11 @@ fn an_exhausted_budget_is_503_at_once_and_small_tasks_go_on() {
     let mut refused = door.connect();
     refused.send(large);
     let response = refused.response();
-    assert_eq!((response.status, response.problem().as_str()), (503, "out_of_budget"));
+    assert_eq!((response.status, response.problem().as_str()), (503, "out_of_memory_budget"));
     let mut chunked = door.connect();
     chunked.send_chunked_head("k", "");
     chunked.send_chunk(&noise(900_000));
-    assert_eq!(chunked.response().problem(), "out_of_budget");
+    assert_eq!(chunked.response().problem(), "out_of_memory_budget");
     for _ in 0..20 {
         assert_eq!(door.post("small", "", &[b'x'; 10_000]).status, 202);
     }

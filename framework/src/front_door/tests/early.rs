@@ -1,7 +1,6 @@
 //! An early refusal reaches a sender who is still sending.
 
 use super::support::{Connection, Response, Setup};
-use crate::front_door::Refusal;
 use std::time::{Duration, Instant};
 
 /// Sends up to `size` bytes of a body, and reads the answer only then, as a naive sender does.
@@ -41,14 +40,13 @@ fn a_sender_of_too_many_chunks_reads_its_413() {
 #[test]
 fn a_refused_sender_reads_why_whatever_the_reason() {
     let door = Setup { max_task: 64 << 20, pool: 65 << 20, ..Setup::default() }.start();
-    for (path, headers, refusal, status) in [
-        ("k", "Content-Encoding: br\r\n", None, 415),
-        ("%FF", "", None, 400),
-        ("a/b", "", None, 404),
-        ("k", "", Some(Refusal::Draining), 503),
-        ("k", "", Some(Refusal::PartitionStuck("x".into())), 503),
+    for (path, headers, stuck, status) in [
+        ("k", "Content-Encoding: br\r\n", false, 415),
+        ("%FF", "", false, 400),
+        ("a/b", "", false, 404),
+        ("k", "", true, 503),
     ] {
-        door.refuse(refusal);
+        door.set_stuck(stuck);
         let mut connection = door.connect();
         connection.send(format!(
             "POST /v1/tasks/{path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: 20971520\r\n\r\n"
@@ -81,6 +79,11 @@ fn a_sender_who_asks_first_is_refused_without_sending() {
     );
     let response = connection.response();
     assert_eq!((response.status, response.problem().as_str()), (413, "too_large"));
+    door.set_stuck(true);
+    let mut connection = door.connect();
+    connection
+        .send("POST /v1/tasks/k HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");
+    assert_eq!(connection.response().problem(), "partition_stuck");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use super::support::{Script, Setup};
 use crate::{
-    front_door::{Refusal, Routes},
+    front_door::Routes,
     log::{LogHealth, NotWritten},
 };
 use actix_web::{HttpResponse, web};
@@ -147,22 +147,21 @@ fn an_outcome_that_is_not_known_is_504() {
 #[test]
 fn what_admission_refuses_never_reaches_the_log() {
     let door = Setup::default().start();
-    let away = || LogHealth::Away("broker 1 is down".into());
-    for (refusal, problem) in [
-        (Refusal::Draining, "draining"),
-        (Refusal::PartitionStuck("task 7 fails".into()), "partition_stuck"),
-        (Refusal::Log(away()), "log_away"),
-        (Refusal::Log(LogHealth::Full("disk".into())), "log_full"),
-        (Refusal::Log(LogHealth::Mismatch("8 partitions".into())), "log_mismatch"),
+    for (health, problem) in [
+        (LogHealth::Away("broker 1 is down".into()), "log_away"),
+        (LogHealth::Full("broker 1 is down".into()), "log_full"),
+        (LogHealth::Mismatch("broker 1 is down".into()), "log_mismatch"),
     ] {
-        door.refuse(Some(refusal));
+        door.log.set_health(health);
         let response = door.post("k", "", b"x");
         assert_eq!((response.status, response.problem().as_str()), (503, problem));
+        assert_eq!(response.json()["detail"], "broker 1 is down");
     }
-    door.refuse(None);
-    door.log.set_health(away());
-    assert_eq!(door.post("k", "", b"x").json()["detail"], "broker 1 is down");
     door.log.set_health(LogHealth::Ready);
+    door.set_stuck(true);
+    let response = door.post("k", "", b"x");
+    assert_eq!((response.status, response.problem().as_str()), (503, "partition_stuck"));
+    door.set_stuck(false);
     assert!(door.log.payloads().is_empty());
     assert_eq!(door.post("k", "", b"x").status, 202);
 }
@@ -170,13 +169,13 @@ fn what_admission_refuses_never_reaches_the_log() {
 #[test]
 fn a_refused_small_task_leaves_its_connection_usable() {
     let door = Setup::default().start();
-    door.refuse(Some(Refusal::PartitionStuck("task 7 fails".into())));
+    door.set_stuck(true);
     let mut connection = door.connect();
     for _ in 0..3 {
         connection.send_post("k", "", &[b'x'; 5000]);
         assert_eq!(connection.response().status, 503);
     }
-    door.refuse(None);
+    door.set_stuck(false);
     connection.send_post("k", "", b"x");
     assert_eq!(connection.response().status, 202);
 }

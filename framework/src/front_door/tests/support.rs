@@ -3,13 +3,13 @@
 use crate::{
     config::FrontDoorConfig,
     envelope,
-    front_door::{FrontDoor, FrontDoorHandle, FrontDoorOptions, LogAdmission, Refusal, Routes},
+    front_door::{FrontDoor, FrontDoorHandle, FrontDoorOptions, Routes},
     log::{AppendError, AppendFuture, LogHealth, NewRecord, NotWritten, ParkedRecord, Receipt, TaskLog},
     memory::{MemoryPool, Reservation},
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use partita_core::{Offset, Partition};
+use partita_core::{Offset, Partition, PartitionHealth};
 use partita_proto::v1::Envelope;
 use std::{
     collections::BTreeMap,
@@ -17,7 +17,7 @@ use std::{
     net::{Shutdown, SocketAddr, TcpStream},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
     thread::JoinHandle,
@@ -163,7 +163,6 @@ pub(super) struct Setup {
     pub(super) max_task: u64,
     pub(super) pool: u64,
     pub(super) config: FrontDoorConfig,
-    pub(super) refusal: Arc<Mutex<Option<Refusal>>>,
     pub(super) routes: Vec<Routes>,
     pub(super) keep: bool,
 }
@@ -175,14 +174,7 @@ impl Default for Setup {
             threads: Some(2),
             ..FrontDoorConfig::default()
         };
-        Self {
-            max_task: 1 << 20,
-            pool: 16 << 20,
-            config,
-            refusal: Arc::default(),
-            routes: Vec::new(),
-            keep: true,
-        }
+        Self { max_task: 1 << 20, pool: 16 << 20, config, routes: Vec::new(), keep: true }
     }
 }
 
@@ -191,7 +183,7 @@ pub(super) struct Running {
     pub(super) log: Arc<FakeLog>,
     pub(super) pool: MemoryPool,
     pub(super) handle: FrontDoorHandle,
-    refusal: Arc<Mutex<Option<Refusal>>>,
+    stuck: Arc<AtomicBool>,
     tokio: tokio::runtime::Handle,
     end: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -201,18 +193,18 @@ impl Setup {
     pub(super) fn start(self) -> Running {
         let log = FakeLog::new(self.keep);
         let pool = MemoryPool::new("intake", self.pool);
-        let health = LogAdmission(log.clone());
-        let refusal = self.refusal.clone();
-        let scripted = move |partition| match &*refusal.lock().unwrap() {
-            Some(refusal) => Err(refusal.clone()),
-            None => crate::front_door::Admission::admit(&health, partition),
+        let stuck = Arc::new(AtomicBool::new(false));
+        let scripted = stuck.clone();
+        let partition_health = move |_| match scripted.load(Ordering::SeqCst) {
+            true => PartitionHealth::Stuck,
+            false => PartitionHealth::Open,
         };
         let options = FrontDoorOptions {
             config: self.config,
             max_task: self.max_task,
             log: log.clone(),
             intake: pool.clone(),
-            admission: Arc::new(scripted),
+            partition_health: Arc::new(partition_health),
             routes: self.routes,
         };
         let (started, starting) = mpsc::channel();
@@ -226,13 +218,14 @@ impl Setup {
             });
         });
         let (handle, tokio) = starting.recv().unwrap();
-        Running { log, pool, handle, refusal: self.refusal, tokio, end: Some(end), thread: Some(thread) }
+        Running { log, pool, handle, stuck, tokio, end: Some(end), thread: Some(thread) }
     }
 }
 
 impl Running {
-    pub(super) fn refuse(&self, refusal: Option<Refusal>) {
-        *self.refusal.lock().unwrap() = refusal;
+    /// Whether every partition is stuck.
+    pub(super) fn set_stuck(&self, stuck: bool) {
+        self.stuck.store(stuck, Ordering::SeqCst);
     }
 
     pub(super) fn connect(&self) -> Connection {

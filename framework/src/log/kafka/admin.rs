@@ -18,11 +18,13 @@ use std::{
     sync::Arc,
     task::{self, Poll, Wake},
     thread::{self, Thread},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// How long a cluster may take to answer `check` and `topics create`.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a start waits for brokers before it goes on without them.
+const START_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the tasks of a topic made by `create_topics` are kept.
 const RETENTION_MS: &str = "604800000";
 
@@ -82,50 +84,88 @@ pub fn create_topics(config: &KafkaConfig, max_task: u64) -> Result<Vec<TopicRep
         .fetch_metadata(None, TIMEOUT)
         .map_err(|error| fail(watch::unreachable(config, &error)))?;
     let replicas = config.replication_factor.unwrap_or(3.min(metadata.brokers().len() as u16)).max(1);
-    let in_sync = replicas.saturating_sub(1).max(1);
-    [config.topic.clone(), parking_topic(&config.topic)]
-        .into_iter()
-        .map(|topic| {
-            if let Some(there) = find(&metadata, &topic) {
-                let replicas = there.partitions().first().map_or(0, |one| one.replicas().len());
-                let detail = format!(
-                    "is there already, with {} partitions and {replicas} replicas; left as it is",
-                    there.partitions().len()
-                );
-                return Ok(TopicReport { topic, created: false, detail });
-            }
-            let in_sync = in_sync.to_string();
-            let largest = largest_record(max_task, &topic, config).to_string();
-            let new = NewTopic::new(
-                &topic,
-                config.partitions as i32,
-                TopicReplication::Fixed(i32::from(replicas)),
-            )
-            .set("cleanup.policy", "delete")
-            .set("min.insync.replicas", &in_sync)
-            .set("max.message.bytes", &largest)
-            .set("unclean.leader.election.enable", "false")
-            .set("compression.type", "producer")
-            .set("retention.ms", RETENTION_MS);
-            let made = block_on(client.create_topics([&new], &options()))
-                .map_err(|error| fail(format!("topic {topic} was not made: {error}")))?;
-            match made.into_iter().next() {
-                Some(Ok(_)) | None => {}
-                Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {}
-                Some(Err((_, code))) => return Err(fail(format!("topic {topic} was not made: {code}"))),
-            }
-            let detail = format!(
-                "made with {} partitions, {replicas} replicas, min.insync.replicas={in_sync}, max.message.bytes={largest}",
-                config.partitions
-            );
-            Ok(TopicReport { topic, created: true, detail })
-        })
-        .collect()
+    let topics = [config.topic.clone(), parking_topic(&config.topic)];
+    let mut reports = Vec::new();
+    for topic in topics {
+        let largest = largest_record(max_task, &topic, config);
+        reports.push(match find(&metadata, &topic) {
+            Some(there) => left_alone(there),
+            None => create_topic(&client, topic, config.partitions, replicas, largest)?,
+        });
+    }
+    wait_until_visible(&client, &reports);
+    Ok(reports)
+}
+
+fn left_alone(there: &MetadataTopic) -> TopicReport {
+    let replicas = there.partitions().first().map_or(0, |one| one.replicas().len());
+    let partitions = there.partitions().len();
+    let detail =
+        format!("is there already, with {partitions} partitions and {replicas} replicas; left as it is");
+    TopicReport { topic: there.name().into(), created: false, detail }
+}
+
+fn create_topic(
+    client: &AdminClient<Context>,
+    topic: String,
+    partitions: u32,
+    replicas: u16,
+    largest: u64,
+) -> Result<TopicReport, Error> {
+    let in_sync = replicas.saturating_sub(1).max(1).to_string();
+    let largest = largest.to_string();
+    let new = NewTopic::new(&topic, partitions as i32, TopicReplication::Fixed(i32::from(replicas)))
+        .set("cleanup.policy", "delete")
+        .set("min.insync.replicas", &in_sync)
+        .set("max.message.bytes", &largest)
+        .set("unclean.leader.election.enable", "false")
+        .set("compression.type", "producer")
+        .set("retention.ms", RETENTION_MS);
+    let fail = |reason: String| Err(Error::Log(format!("topic {topic} was not made: {reason}")));
+    let made = match block_on(client.create_topics([&new], &options())) {
+        Ok(made) => made.into_iter().next(),
+        Err(error) => return fail(error.to_string()),
+    };
+    let detail = match made {
+        Some(Ok(_)) => format!(
+            "made with {partitions} partitions, {replicas} replicas, min.insync.replicas={in_sync}, max.message.bytes={largest}"
+        ),
+        Some(Err((_, RDKafkaErrorCode::TopicAlreadyExists))) => {
+            let detail = "is there already, made a moment ago; left as it is".into();
+            return Ok(TopicReport { topic, created: false, detail });
+        }
+        Some(Err((_, code))) => return fail(code.to_string()),
+        None => return fail("the cluster did not say why".into()),
+    };
+    Ok(TopicReport { topic, created: true, detail })
+}
+
+/// A new topic is not known to every broker at once: whoever looks next must find it.
+fn wait_until_visible(client: &AdminClient<Context>, reports: &[TopicReport]) {
+    let deadline = Instant::now() + TIMEOUT;
+    while Instant::now() < deadline {
+        let metadata = client.inner().fetch_metadata(None, TIMEOUT);
+        if metadata.is_ok_and(|seen| reports.iter().all(|report| find(&seen, &report.topic).is_some())) {
+            return;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
 }
 
 /// Looks at the cluster and both topics. Waits for the brokers at most some seconds.
 pub fn check(config: &KafkaConfig, max_task: u64) -> Vec<Finding> {
     inspect(config, max_task, TIMEOUT)
+}
+
+/// Refuses topics that a promise cannot be kept on, with every finding and its mend. Brokers that do not answer are no
+/// reason to refuse: they may come, and nothing is taken until they have and the topics are right.
+pub(crate) fn refuse_unfit(config: &KafkaConfig, max_task: u64) -> Result<(), Error> {
+    let unfit = inspect(config, max_task, START_TIMEOUT)
+        .into_iter()
+        .filter(|finding| finding.level == Level::Fail && finding.subject != UNREACHABLE)
+        .map(|Finding { subject, detail, help, .. }| format!("{subject}: {detail}\nhelp: {help}"))
+        .collect::<Vec<_>>();
+    if unfit.is_empty() { Ok(()) } else { Err(Error::Log(unfit.join("\n"))) }
 }
 
 pub(super) fn inspect(config: &KafkaConfig, max_task: u64, timeout: Duration) -> Vec<Finding> {

@@ -14,6 +14,8 @@ mod native;
 mod native_config;
 mod producer;
 mod settings;
+#[cfg(test)]
+mod tests;
 mod topic_id;
 mod watch;
 

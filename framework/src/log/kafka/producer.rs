@@ -286,7 +286,7 @@ fn context(alarmed: &Arc<AtomicBool>, alarm: &Sender<()>) -> Context {
     Context::new(on_error)
 }
 
-fn not_written(code: RDKafkaErrorCode) -> AppendError {
+pub(super) fn not_written(code: RDKafkaErrorCode) -> AppendError {
     let reason = match code {
         RDKafkaErrorCode::QueueFull => "too many bytes wait to be written to Kafka already".into(),
         code => code.to_string(),

@@ -4,9 +4,9 @@
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use clap::Parser;
-use partita::{Config, Pipeline, Task, TaskContext, TaskError, TaskHandler, config::LogKind, pipeline::Role};
+use partita::{Config, Pipeline, Role, Task, TaskContext, TaskError, TaskHandler, config::LogKind};
 use partita_bench::{
-    topic,
+    recorder, topic,
     worker::{Meter, WorkerArgs, WorkerReport, touch},
 };
 use std::{
@@ -23,6 +23,9 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 struct Cli {
     #[command(flatten)]
     worker: WorkerArgs,
+    /// Record no metrics: what they cost.
+    #[arg(long)]
+    no_metrics: bool,
     /// Threads that run the partition actors. Default: Partita's own.
     #[arg(long)]
     threads: Option<usize>,
@@ -76,6 +79,9 @@ impl TaskHandler for Noop {
 
 fn main() -> Result<()> {
     let cli = Cli::parse();
+    if !cli.no_metrics {
+        recorder::install()?;
+    }
     let ends = topic::ends(&cli.worker.bootstrap_servers, &cli.worker.topic)?;
     let mut config = Config::default();
     config.log.kind = LogKind::Kafka;

@@ -68,7 +68,7 @@ pub struct DoorRow {
 }
 
 /// Every row, in the order of the tables.
-pub fn all() -> Vec<Row> {
+pub(super) fn all() -> Vec<Row> {
     let worker = |name, size, records, partitions| WorkerRow {
         name,
         size,

@@ -119,7 +119,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// For a terminal.
 pub(crate) fn text(lines: &[Line]) -> String {
     let mut table = Table::new();
-    table.load_preset(UTF8_FULL_CONDENSED).set_header(HEADER);
+    table.load_style(UTF8_FULL_CONDENSED).set_header(HEADER);
     for line in lines {
         table.add_row(line.cells());
     }

@@ -44,7 +44,10 @@ pub(super) struct Owned {
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) commit: CommitId,
-    pub(super) offsets: Vec<(Partition, Offset)>,
+    /// What an answer still counts for: partitions that went away since are removed.
+    offsets: Vec<(Partition, Offset)>,
+    /// Everything that was sent: the log answers for these.
+    pub(super) sent: Vec<Partition>,
     sent_at: Duration,
 }
 
@@ -391,7 +394,8 @@ impl Model {
             assert!(offset > owned.acked, "a commit of what is committed");
         }
         self.sent_commits.push(commit);
-        self.in_flight = Some(InFlight { commit, offsets: offsets.to_vec(), sent_at: now });
+        let sent = offsets.iter().map(|&(partition, _)| partition).collect();
+        self.in_flight = Some(InFlight { commit, offsets: offsets.to_vec(), sent, sent_at: now });
     }
 
     fn check_exit(&mut self, event: &Event, exit: Exit) {

@@ -2,7 +2,7 @@
 
 use super::{super::native::Fetched, held::Holder};
 use crate::log::{Batch, Inbox, Lane};
-use partita_core::{Epoch, Offset, Outstanding, Partition};
+use partita_core::{Arrival, Epoch, Offset, Outstanding, Partition, Sequence};
 use std::sync::Arc;
 
 /// An actor with less than this outstanding keeps up.
@@ -18,16 +18,14 @@ pub(super) struct Lanes {
 
 struct Open {
     epoch: Epoch,
-    next: Offset,
+    sequence: Sequence,
     inbox: Arc<dyn Inbox>,
     batch: Batch,
     keeps_up: bool,
 }
 
 /// A partition's records do not continue where they must.
-#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Gap {
-    pub(super) epoch: Epoch,
     pub(super) expected: Offset,
     pub(super) found: Offset,
 }
@@ -44,7 +42,13 @@ impl Lanes {
     pub(super) fn open(&mut self, lane: Lane) {
         let Lane { partition, epoch, start, inbox } = lane;
         if let Some(slot) = self.slots.get_mut(partition.0 as usize) {
-            *slot = Some(Open { epoch, next: start, inbox, batch: Batch::new(epoch), keeps_up: true });
+            *slot = Some(Open {
+                epoch,
+                sequence: Sequence::new(start),
+                inbox,
+                batch: Batch::new(epoch),
+                keeps_up: true,
+            });
         }
     }
 
@@ -73,13 +77,11 @@ impl Lanes {
     pub(super) fn take(&mut self, record: Fetched, holder: &Holder) -> Result<(), Gap> {
         let (partition, offset) = (record.partition(), record.offset());
         let Some(Some(lane)) = self.slots.get_mut(partition.0 as usize) else { return Ok(()) };
-        if offset < lane.next {
-            return Ok(());
+        match lane.sequence.accept(offset) {
+            Arrival::Accept => {}
+            Arrival::Stale => return Ok(()),
+            Arrival::Gap { expected, found } => return Err(Gap { expected, found }),
         }
-        if offset > lane.next {
-            return Err(Gap { epoch: lane.epoch, expected: lane.next, found: offset });
-        }
-        lane.next = offset.next();
         if lane.batch.is_empty() {
             self.touched.push(partition);
             lane.keeps_up = lane.inbox.outstanding().bytes < KEEPS_UP;

@@ -50,7 +50,7 @@ pub(super) enum Note {
 
 /// The one question of the group that is not answered yet.
 enum Pending {
-    Assign { intent: Intent, partitions: Vec<Partition>, starts: Option<Vec<Start>>, _search: Option<Search> },
+    Assign { intent: Intent, starts: Option<Vec<Start>>, _search: Option<Search> },
     Revoke { intent: Intent, partitions: Vec<Partition> },
 }
 
@@ -271,7 +271,7 @@ impl Member {
     }
 
     fn halt_for_gap(&mut self, partition: Partition, gap: &Gap) {
-        let Gap { expected, found, .. } = gap;
+        let Gap { expected, found } = gap;
         let missing = found.0 - expected.0;
         self.halt(
             partition,
@@ -321,11 +321,11 @@ impl Member {
         }
         let intent = self.next_intent();
         tracing::info!(?intent, ?partitions, "partitions are assigned");
-        let search = starts::search(intent, partitions.clone(), &self.native, &self.asker, &self.notes.0);
+        let search = starts::search(intent, partitions, &self.native, &self.asker, &self.notes.0);
         let search = search
             .inspect_err(|error| tracing::error!(%error, "cannot start a thread to find start offsets"))
             .ok();
-        self.pending = Some(Pending::Assign { intent, partitions, starts: None, _search: search });
+        self.pending = Some(Pending::Assign { intent, starts: None, _search: search });
     }
 
     fn taken(&mut self, partitions: Vec<Partition>) {

@@ -1,0 +1,42 @@
+//! Everything that can be said of a task before the first byte of its body.
+
+use super::{
+    admission,
+    door::Door,
+    key,
+    problem::Problem,
+    receive::check_declared,
+    task_head::{self, Coding},
+};
+use actix_web::http::header::HeaderMap;
+use bytes::Bytes;
+use partita_core::{Partition, partition_of};
+use partita_proto::v1::Envelope;
+
+/// A task that may come in.
+pub(super) struct Admitted {
+    pub(super) key: Bytes,
+    pub(super) partition: Partition,
+    /// Its envelope, without payload and sizes.
+    pub(super) head: Envelope,
+    pub(super) coding: Coding,
+}
+
+impl Admitted {
+    /// Reads a request's head and asks whether its task may come in. `declared`: the size of the body where it is known.
+    pub(super) fn new(
+        door: &Door,
+        path: &str,
+        headers: &HeaderMap,
+        declared: Option<u64>,
+    ) -> Result<Self, Problem> {
+        let key = key::from_path(path)?;
+        let head = task_head::envelope(headers)?;
+        let coding = task_head::coding(headers)?;
+        check_declared(declared, coding, door.max_task)?;
+        let partition = partition_of(&key, door.log.partitions());
+        let reservable = door.budget.has_room(declared.unwrap_or(0));
+        admission::admit(door.is_draining(), &*door.log, (door.partition_health)(partition), reservable)?;
+        Ok(Self { key, partition, head, coding })
+    }
+}
