@@ -4,5 +4,5 @@ mod support;
 
 pub use support::{
     checkers, client, history, kafka, ledger, load, metrics, observe, payload, ports, process, random,
-    server, wait,
+    scenario, server, wait,
 };

@@ -19,7 +19,13 @@ pub(crate) struct Cli {
 #[derive(Debug, Clone, Args)]
 pub(crate) struct LoggingArgs {
     /// What to log, as `info` or `partita=debug,warn`
-    #[arg(long = "log", global = true, env = "RUST_LOG", value_name = "FILTER", default_value = "info")]
+    #[arg(
+        long = "log",
+        global = true,
+        env = "RUST_LOG",
+        value_name = "FILTER",
+        default_value = "info,actix_server=warn"
+    )]
     pub(crate) filter: String,
     /// How each line looks
     #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]

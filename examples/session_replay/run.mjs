@@ -29,7 +29,9 @@ const home = await mkdtemp(path.join(os.tmpdir(), "partita-replay-"));
 const [front, admin] = [await freePort(), await freePort()];
 const url = `http://127.0.0.1:${front}`;
 await writeFile(path.join(home, "partita.toml"), `[front_door]\nlisten = "127.0.0.1:${front}"\n[admin]\nlisten = "127.0.0.1:${admin}"\n`);
-const server = spawn(binary, ["serve", "--config", "partita.toml"], { cwd: home, stdio: ["ignore", "inherit", "inherit"] });
+// To the binary a PARTITA_ variable is a setting, and this example's PARTITA_BIN is none.
+const { PARTITA_BIN: _, ...env } = process.env;
+const server = spawn(binary, ["serve", "--config", "partita.toml"], { cwd: home, env, stdio: ["ignore", "inherit", "inherit"] });
 const ended = once(server, "exit");
 try {
   await ready(`http://127.0.0.1:${admin}/readyz`);

@@ -12,6 +12,10 @@ mod handler;
 pub mod log;
 pub mod memory;
 pub mod metrics;
+mod pipeline;
+pub mod status;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
 pub use actor::Routes;
 pub use config::Config;
@@ -19,3 +23,4 @@ pub use error::Error;
 pub use handler::{Assignment, Fence, Task, TaskContext, TaskError, TaskHandler};
 pub use partita_core as core;
 pub use partita_proto as proto;
+pub use pipeline::{Pipeline, PipelineBuilder, Role, Running};

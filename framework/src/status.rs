@@ -161,7 +161,9 @@ impl PipelineStatus {
             LogHealth::Ready => {}
             LogHealth::Away(reason) => reasons.push(format!("the log is away: {reason}")),
             LogHealth::Full(reason) => reasons.push(format!("the log is full: {reason}")),
-            LogHealth::Mismatch(reason) => reasons.push(format!("the topic is not the expected one: {reason}")),
+            LogHealth::Mismatch(reason) => {
+                reasons.push(format!("the topic is not the expected one: {reason}"))
+            }
         }
         if works {
             reasons.extend(self.away().map(|reason| format!("the consumer cannot reach the log: {reason}")));

@@ -86,8 +86,8 @@ pub async fn crowd(server: &Server, clients: usize, wanted: u64) -> Result<Crowd
     };
     Ok(Crowd {
         peak_resident: process::peak_resident(server.pid())?,
-        accepted: accepted.into_inner(),
-        refused: refused.into_inner(),
+        accepted: accepted.load(Ordering::Relaxed),
+        refused: refused.load(Ordering::Relaxed),
         slowest_refusal: slowest.into_iter().max().unwrap_or_default(),
         small,
         slowest_small,

@@ -31,7 +31,9 @@ fn build() -> Result<PathBuf> {
     let this = std::env::current_exe()?;
     let profile = this.ancestors().nth(2).context("tests run from target/<profile>/deps")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--package", "partita-app", "--bin", "partita"]);
+    // The binary comes with its own integration test. Selected like this, every dependency has the features that
+    // `cargo test --workspace` gives it; `--package` would choose others and build librdkafka once more.
+    cargo.args(["test", "--quiet", "--workspace", "--no-run", "--test", "cli"]);
     cargo.current_dir(env!("CARGO_MANIFEST_DIR"));
     if profile.ends_with("release") {
         cargo.arg("--release");
@@ -39,6 +41,16 @@ fn build() -> Result<PathBuf> {
     let status = cargo.status()?;
     ensure!(status.success(), "cargo build: {status}");
     Ok(profile.join("partita"))
+}
+
+/// The binary, without this process's own `PARTITA_` variables: to it they would be settings.
+fn partita() -> Command {
+    let mut command = Command::new(binary());
+    let ours = |name: &std::ffi::OsString| name.to_string_lossy().starts_with("PARTITA_");
+    for name in std::env::vars_os().map(|(name, _)| name).filter(ours) {
+        command.env_remove(name);
+    }
+    command
 }
 
 /// Where a server lives and what it is told. Several servers of one test may share a directory's parts.
@@ -92,7 +104,7 @@ impl Setup {
         let config = self.write_config()?;
         // Files instead of pipes: a command that prints much never waits for this process to read it.
         let (stdout, stderr) = (tempfile::NamedTempFile::new()?, tempfile::NamedTempFile::new()?);
-        let mut command = Command::new(binary());
+        let mut command = partita();
         command.args(arguments).arg("--config").arg(config).current_dir(self.home()).stdin(Stdio::null());
         command.stdout(stdout.reopen()?).stderr(stderr.reopen()?);
         let mut child = command.spawn().with_context(|| format!("{}", binary().display()))?;
@@ -119,7 +131,7 @@ impl Setup {
         let config = self.write_config()?;
         let log_path = self.home().join(format!("server-{}.log", self.front.port()));
         let log = File::options().create(true).append(true).open(&log_path)?;
-        let mut command = Command::new(binary());
+        let mut command = partita();
         command.arg("serve").arg("--config").arg(config).current_dir(self.home());
         if let Some(role) = self.role {
             command.args(["--role", role]);

@@ -32,7 +32,8 @@ pub(crate) struct Address {
 impl Address {
     /// Reads `http://host:port/prefix` and looks the host up.
     pub(crate) async fn resolve(url: &str) -> Result<Self> {
-        let rest = url.strip_prefix("http://").with_context(|| format!("{url} does not begin with http://"))?;
+        let rest =
+            url.strip_prefix("http://").with_context(|| format!("{url} does not begin with http://"))?;
         let (authority, prefix) = rest.split_once('/').unwrap_or((rest, ""));
         let host = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
         let socket = tokio::net::lookup_host(&host)
@@ -40,7 +41,8 @@ impl Address {
             .with_context(|| format!("looking up {host}"))?
             .next()
             .with_context(|| format!("{host} has no address"))?;
-        let prefix = if prefix.is_empty() { String::new() } else { format!("/{}", prefix.trim_end_matches('/')) };
+        let prefix =
+            if prefix.is_empty() { String::new() } else { format!("/{}", prefix.trim_end_matches('/')) };
         Ok(Self { authority: authority.to_owned(), prefix, socket })
     }
 

@@ -144,7 +144,9 @@ impl Verdict {
         let expected = match (entry.end, copies) {
             (End::Acknowledged { partition, offset }, 0) => {
                 self.lost += 1;
-                self.find(format!("{name}: task {sequence} was acknowledged at {partition}-{offset} and is lost"));
+                self.find(format!(
+                    "{name}: task {sequence} was acknowledged at {partition}-{offset} and is lost"
+                ));
                 return;
             }
             (End::Acknowledged { partition, offset }, _) => {
@@ -168,7 +170,8 @@ impl Verdict {
         };
         let more = copies - expected;
         // An acknowledged task may have one copy for each doubtful attempt; an unknown one's own copy is one of those.
-        let allowed = if entry.end == End::Unknown { entry.doubtful.saturating_sub(1) } else { entry.doubtful };
+        let allowed =
+            if entry.end == End::Unknown { entry.doubtful.saturating_sub(1) } else { entry.doubtful };
         self.allowed_duplicates += u64::from(more.min(allowed));
         if more > allowed {
             self.duplicates += u64::from(more - allowed);

@@ -1,8 +1,9 @@
-//! `partita bench`: puts a load on a front door and holds what comes back against what was acknowledged.
+//! `partita bench`: puts a load on a front door, or straight on a log, and holds what comes back against what was acknowledged.
 //!
 //! A task is sent again until its outcome is known or it is given up, and a key's next task waits for that: so the order
 //! in which a key's tasks were acknowledged is the order they must come back in, whatever fails in between.
 
+mod direct;
 mod http;
 mod ledger;
 mod payload;
@@ -10,6 +11,7 @@ mod report;
 mod send;
 mod verify;
 
+use crate::cli::ConfigArgs;
 use anyhow::{Context, Result, bail};
 use http::{Address, Http};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -21,9 +23,12 @@ use std::{io::Write, process::ExitCode, time::Duration};
 /// What to send where.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Args {
-    /// The front door, as http://host:port.
-    #[arg(long, default_value = "http://127.0.0.1:8080")]
-    url: String,
+    /// The front door, as http://127.0.0.1:8080. Without it, tasks go straight to a log as the settings name it, and a pipeline
+    /// in this process handles them.
+    #[arg(long)]
+    url: Option<String>,
+    #[command(flatten)]
+    config: ConfigArgs,
     /// How many tasks.
     #[arg(long, short = 'n', default_value_t = 10_000)]
     tasks: u64,
@@ -66,8 +71,17 @@ pub(crate) struct Args {
 /// Runs the load and prints the report. Fails where a promise was broken.
 pub(crate) fn run(args: Args) -> Result<ExitCode> {
     args.check()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let report = runtime.block_on(through_http(&args))?;
+    let maker = Maker::new(rand::random(), args.size.clone(), args.fill);
+    let report = match &args.url {
+        Some(url) => {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(through_http(&args, url, maker))?
+        }
+        None => {
+            let config = args.config.load()?.config;
+            actix_rt::System::new().block_on(direct::run(&args, config, maker))?
+        }
+    };
     let mut out = std::io::stdout();
     if args.json {
         writeln!(out, "{}", serde_json::to_string(&report)?)?;
@@ -104,10 +118,9 @@ impl Args {
     }
 }
 
-async fn through_http(args: &Args) -> Result<Report> {
-    let address = Address::resolve(&args.url).await?;
-    let run: u64 = rand::random();
-    let maker = Maker::new(run, args.size.clone(), args.fill);
+async fn through_http(args: &Args, url: &str, maker: Maker) -> Result<Report> {
+    let address = Address::resolve(url).await?;
+    let run = maker.run();
     let sinks = (0..args.clients).map(|_| Http::new(address.clone(), args.timeout)).collect();
     let progress = progress("sending", args.tasks, "tasks");
     let sent = send_all(args.plan(), maker.clone(), sinks, progress.clone()).await;

@@ -72,7 +72,8 @@ impl Identity {
     /// Reads a payload's header.
     pub(crate) fn read(header: &[u8; HEADER]) -> Result<Self> {
         ensure!(header[..4] == MAGIC, "a payload does not begin as this benchmark's do");
-        let u32_at = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+        let u32_at =
+            |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
         let u64_at = |at: usize| u64::from(u32_at(at)) | u64::from(u32_at(at + 4)) << 32;
         Ok(Self {
             checksum: u32_at(4),
@@ -167,7 +168,8 @@ impl Maker {
         let identity = Identity::read(header)?;
         ensure!(identity.run == self.run, "a payload of another run ({:016x})", identity.run);
         let filler = self.filler(identity.key, identity.sequence);
-        if identity.length != (HEADER + filler.len()) as u64 || identity.checksum != checksum(header, &filler) {
+        if identity.length != (HEADER + filler.len()) as u64 || identity.checksum != checksum(header, &filler)
+        {
             bail!("the header of task {} of key {} is damaged", identity.sequence, identity.key);
         }
         Ok(identity)
@@ -201,7 +203,8 @@ fn pool(run: u64, fill: Fill, size: usize) -> Vec<u8> {
         Fill::Json => {
             while pool.len() < size {
                 let mut below = |limit: u32| random.next_u32() % limit;
-                let (x, y, node, ago, time) = (below(1920), below(1080), below(5000), below(500), below(90_000_000));
+                let (x, y, node, ago, time) =
+                    (below(1920), below(1080), below(5000), below(500), below(90_000_000));
                 pool.extend_from_slice(
                     format!(
                         r#"{{"type":3,"data":{{"source":1,"positions":[{{"x":{x},"y":{y},"id":{node},"timeOffset":-{ago}}}]}},"timestamp":17500{time:08}}},"#

@@ -140,8 +140,10 @@ pub(crate) fn histogram() -> Histogram<u64> {
 
 async fn client_loop<S: Sink>(shared: Rc<Shared>, client: u32, mut sink: S) {
     let plan = &shared.plan;
-    let keys: Vec<(u32, String)> =
-        (client..plan.keys).step_by(plan.clients as usize).map(|key| (key, shared.maker.key_name(key))).collect();
+    let keys: Vec<(u32, String)> = (client..plan.keys)
+        .step_by(plan.clients as usize)
+        .map(|key| (key, shared.maker.key_name(key)))
+        .collect();
     for (key, name) in keys.iter().cycle() {
         let Some(due) = shared.next_ticket().await else { return };
         let sequence = shared.sent.borrow().ledger.next_sequence(*key);
@@ -269,7 +271,8 @@ mod tests {
 
     fn run(plan: Plan, doubts: u32) -> (Sent, Vec<Identity>) {
         let seen = Rc::new(RefCell::new(Vec::new()));
-        let sinks = (0..plan.clients).map(|_| Doubtful { seen: seen.clone(), doubts, left: doubts }).collect();
+        let sinks =
+            (0..plan.clients).map(|_| Doubtful { seen: seen.clone(), doubts, left: doubts }).collect();
         let maker = Maker::new(1, Sizes::parse("100B..1KB").unwrap(), Fill::Random);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let sent = runtime.block_on(send_all(plan, maker, sinks, ProgressBar::hidden()));
@@ -277,7 +280,14 @@ mod tests {
     }
 
     fn plan() -> Plan {
-        Plan { tasks: 500, duration: None, rate: None, clients: 4, keys: 10, give_up: Duration::from_secs(60) }
+        Plan {
+            tasks: 500,
+            duration: None,
+            rate: None,
+            clients: 4,
+            keys: 10,
+            give_up: Duration::from_secs(60),
+        }
     }
 
     #[test]
@@ -285,7 +295,8 @@ mod tests {
         let (sent, seen) = run(plan(), 0);
         assert_eq!((sent.acknowledged, seen.len()), (500, 500));
         for key in 0..10 {
-            let sequences: Vec<u32> = seen.iter().filter(|task| task.key == key).map(|task| task.sequence).collect();
+            let sequences: Vec<u32> =
+                seen.iter().filter(|task| task.key == key).map(|task| task.sequence).collect();
             assert_eq!(sequences, (0..sequences.len() as u32).collect::<Vec<_>>());
             assert_eq!(sequences.len(), sent.ledger.tasks(key).len());
         }

@@ -73,7 +73,9 @@ impl Reader<'_> {
             let listing = self.listing(&url).await;
             let late = Instant::now() >= self.deadline;
             match listing {
-                Ok(Some(recording)) if recording.chunks.len() >= wanted || late => return Ok(Some(recording)),
+                Ok(Some(recording)) if recording.chunks.len() >= wanted || late => {
+                    return Ok(Some(recording));
+                }
                 Ok(None) if wanted == 0 || late => return Ok(None),
                 Err(error) if late => return Err(error).context(format!("reading {url}")),
                 _ => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -169,5 +171,7 @@ impl Stream {
 
 fn stored_us(stored_at: &str) -> Result<u64> {
     let time = humantime::parse_rfc3339(stored_at).with_context(|| format!("stored_at {stored_at:?}"))?;
-    Ok(time.duration_since(SystemTime::UNIX_EPOCH).map_or_else(|_| unix_micros(), |since| since.as_micros() as u64))
+    Ok(time
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .map_or_else(|_| unix_micros(), |since| since.as_micros() as u64))
 }

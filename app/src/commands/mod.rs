@@ -2,6 +2,7 @@
 
 mod check;
 mod config_print;
+mod engine;
 mod serve;
 mod topics;
 

@@ -2,11 +2,20 @@
 
 use crate::{
     cli::{RoleArg, ServeArgs},
-    recorder::{RecorderConfig, Recordings},
+    recorder::{Recorder, RecorderConfig, Recordings, routes},
     telemetry,
 };
-use partita::config::{ConfigError, Layered, LogKind};
-use std::{process::ExitCode, sync::Arc};
+use anyhow::Context;
+use partita::{
+    Config, Pipeline, Role, Running,
+    config::{ConfigError, Layered, LogKind},
+};
+use std::{
+    io::Write,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    process::ExitCode,
+    sync::Arc,
+};
 
 /// Serves.
 pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
@@ -15,8 +24,19 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let recorder = RecorderConfig::read(&layered.config.handler)?;
     let recordings = Arc::new(Recordings::open(&recorder)?);
     let metrics = telemetry::install()?;
-    let _ = (recordings, metrics);
-    anyhow::bail!("the pipeline is not built into this version")
+    let role = Role::from(args.role);
+    let config = layered.config;
+    let pipeline = Pipeline::builder(config.clone())
+        .role(role)
+        .front_door_routes(routes(recordings.clone()))
+        .metrics(metrics)
+        .handler(move |_| Recorder::new(recordings.clone()));
+    actix_rt::System::new().block_on(async {
+        let running = pipeline.start().await.context("serve did not start")?;
+        announce(&config, role, &running);
+        running.run().await.context("serve ended")
+    })?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The embedded log belongs to one process: a half of it alone would serve nobody.
@@ -28,4 +48,63 @@ fn refuse_half_of_embedded(role: RoleArg, layered: &Layered) -> Result<(), Confi
         "one role alone needs log.kind = \"kafka\"; it is \"embedded\" ({}), which is one process\nhelp: leave --role out, or add --set log.kind=kafka",
         layered.origin("log.kind")
     )))
+}
+
+/// Says on standard output where things are. Other programs wait for these lines: the addresses have the ports that were
+/// chosen.
+fn announce(config: &Config, role: Role, running: &Running) {
+    let log = match config.log.kind {
+        LogKind::Embedded => format!("embedded log in {}", config.log.embedded.dir.display()),
+        LogKind::Kafka => {
+            format!("topic {} on Kafka at {}", config.log.kafka.topic, config.log.kafka.bootstrap_servers)
+        }
+    };
+    let mut text = format!("partita {} serves: {role:?}, {log}\n", env!("CARGO_PKG_VERSION"));
+    let admin = url(running.admin());
+    if let Some(door) = running.front_door().map(url) {
+        text += &format!("  front door  {door}/v1/tasks/{{key}}\n  recordings  {door}/v1/recordings\n");
+    }
+    text += &format!("  metrics     {admin}/metrics\n  ready       {admin}/readyz\n");
+    if let Some(door) = running.front_door().map(url) {
+        text += &format!("try: curl -d hello {door}/v1/tasks/demo && curl {door}/v1/recordings/demo\n");
+    }
+    // A closed standard output is no reason not to serve.
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// An address to paste: one that listens everywhere is reached here, too.
+fn url(address: SocketAddr) -> String {
+    let ip = match address.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    format!("http://{}", SocketAddr::new(ip, address.port()))
+}
+
+impl From<RoleArg> for Role {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::All => Self::All,
+            RoleArg::FrontDoor => Self::FrontDoor,
+            RoleArg::Worker => Self::Worker,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_listens_everywhere_is_shown_as_one_that_can_be_reached() {
+        for (listen, shown) in [
+            ("0.0.0.0:80", "http://127.0.0.1:80"),
+            ("[::]:80", "http://[::1]:80"),
+            ("10.1.2.3:80", "http://10.1.2.3:80"),
+        ] {
+            assert_eq!(url(listen.parse().unwrap()), shown);
+        }
+    }
 }

@@ -7,7 +7,6 @@ mod chunk;
 mod config;
 mod durable;
 mod key_path;
-mod problem;
 mod routes;
 mod store;
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use super::{
     chunk::Chunk,
-    problem::Problem,
     store::{Payload, Recordings},
 };
 use actix_web::{
@@ -13,6 +12,7 @@ use actix_web::{
     web::{self, Data, ServiceConfig},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
+use partita::front_door::{Problem, ProblemCode};
 use serde_json::json;
 use std::{str::FromStr, sync::Arc};
 
@@ -31,7 +31,7 @@ pub(crate) fn routes(recordings: Arc<Recordings>) -> Arc<dyn Fn(&mut ServiceConf
 
 fn resource(path: &str) -> actix_web::Resource {
     web::resource(path).default_service(web::to(async |request: HttpRequest| {
-        Problem::method_not_allowed().respond(&request)
+        Problem::method_not_allowed("GET, HEAD").respond(&request)
     }))
 }
 
@@ -58,7 +58,7 @@ async fn one(request: HttpRequest, recordings: Data<Recordings>) -> HttpResponse
             [key] => show(&recordings, &decode_key(key)?).await,
             [key, "content"] => content(recordings, &decode_key(key)?).await,
             [key, "chunks", place] => chunk(recordings, &decode_key(key)?, place).await,
-            _ => Err(Problem::not_found(
+            _ => Err(Problem::new(ProblemCode::NotFound,
                 "a recording has /content and /chunks/{partition}-{offset}; a slash of the key is written %2F",
             )),
         }
@@ -79,7 +79,7 @@ async fn show(recordings: &Recordings, key: &str) -> Result<HttpResponse, Proble
 }
 
 async fn chunk(recordings: Arc<Recordings>, key: &str, place: &str) -> Result<HttpResponse, Problem> {
-    let unknown = || Problem::not_found("the recording has no such chunk");
+    let unknown = || Problem::new(ProblemCode::NotFound, "the recording has no such chunk");
     let (partition, offset) = place.split_once('-').ok_or_else(unknown)?;
     let (partition, offset) = number(partition).zip(number(offset)).ok_or_else(unknown)?;
     let found = recordings.chunk(key, partition, offset).await.map_err(storage)?;
@@ -111,7 +111,7 @@ async fn content(recordings: Arc<Recordings>, key: &str) -> Result<HttpResponse,
 async fn chunks_of(recordings: &Recordings, key: &str) -> Result<Vec<(Chunk, Payload)>, Problem> {
     let chunks = recordings.chunks(key).await.map_err(storage)?;
     if chunks.is_empty() {
-        Err(Problem::not_found("nothing was recorded under this key"))
+        Err(Problem::new(ProblemCode::NotFound, "nothing was recorded under this key"))
     } else {
         Ok(chunks)
     }
@@ -130,7 +130,8 @@ fn as_json(chunk: &Chunk) -> serde_json::Value {
 }
 
 fn storage(error: object_store::Error) -> Problem {
-    Problem::storage(&error)
+    tracing::error!(%error, "a recording cannot be read");
+    Problem::new(ProblemCode::Internal, "the recordings cannot be read; the process's log says why")
 }
 
 /// Digits only: `+1` and `01` are no names of chunks.
@@ -150,16 +151,18 @@ impl Page {
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             // In a query a plus is a space, as forms write it.
-            let value = decode(&value.replace('+', " "))
-                .ok_or_else(|| Problem::invalid_query(format!("{name} is not percent-encoded UTF-8")))?;
+            let value = decode(&value.replace('+', " ")).ok_or_else(|| {
+                Problem::new(ProblemCode::InvalidQuery, format!("{name} is not percent-encoded UTF-8"))
+            })?;
             match name {
                 "limit" => {
-                    page.limit = number(&value)
-                        .filter(|limit| (1..=1000).contains(limit))
-                        .ok_or_else(|| Problem::invalid_query("limit must be a number from 1 to 1000"))?;
+                    page.limit =
+                        number(&value).filter(|limit| (1..=1000).contains(limit)).ok_or_else(|| {
+                            Problem::new(ProblemCode::InvalidQuery, "limit must be a number from 1 to 1000")
+                        })?;
                 }
                 "after" => page.after = Some(value),
-                _ => return Err(Problem::invalid_query("the list takes limit and after")),
+                _ => return Err(Problem::new(ProblemCode::InvalidQuery, "the list takes limit and after")),
             }
         }
         Ok(page)
@@ -167,11 +170,12 @@ impl Page {
 }
 
 fn decode_key(raw: &str) -> Result<String, Problem> {
-    let key = decode(raw).ok_or_else(|| Problem::invalid_key("it is not percent-encoded UTF-8"))?;
+    let key = decode(raw)
+        .ok_or_else(|| Problem::new(ProblemCode::InvalidKey, "it is not percent-encoded UTF-8"))?;
     if (1..=256).contains(&key.len()) {
         Ok(key)
     } else {
-        Err(Problem::invalid_key(format!("it has {} bytes", key.len())))
+        Err(Problem::new(ProblemCode::InvalidKey, format!("it has {} bytes", key.len())))
     }
 }
 

@@ -242,6 +242,15 @@ mod tests {
         assert_eq!(flow.decide(), [PauseChange { partition: Partition(1), paused: true }]);
     }
 
+    #[test]
+    fn near_the_total_what_has_ended_unobserved_is_looked_at_again_before_anyone_is_paused() {
+        let mut flow = flow(3);
+        step(&mut flow, 0, 1, 60);
+        assert_eq!(flow.to_observe(), []);
+        step(&mut flow, 1, 1, 70);
+        assert_eq!(flow.to_observe(), [Partition(0), Partition(1)]);
+    }
+
     #[derive(Debug, Clone)]
     enum Op {
         Open(u32),

@@ -9,7 +9,7 @@ use partita_core::Outstanding;
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
-    sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::Notify;
@@ -119,6 +119,7 @@ pub(crate) struct Progress {
     phase: AtomicU8,
     attempt: AtomicU32,
     in_flight_since_ms: AtomicU64,
+    stopped: AtomicBool,
 }
 
 impl Progress {
@@ -137,6 +138,16 @@ impl Progress {
     /// What was delivered and has not ended.
     pub(crate) fn outstanding(&self) -> Outstanding {
         Outstanding { records: self.records.load(Relaxed), bytes: self.bytes.load(Relaxed) }
+    }
+
+    /// No task is to be started from now on, also before the order to stop has reached the actor.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Relaxed);
+    }
+
+    /// Whether no task may be started.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Relaxed)
     }
 
     /// Says what the actor does from now on.

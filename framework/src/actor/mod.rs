@@ -11,6 +11,16 @@ mod partition;
 mod report;
 mod routes;
 mod runner;
+mod supervisor;
+mod telemetry;
 mod work;
 
 pub use routes::Routes;
+
+pub(crate) use lane::{Phase, Progress};
+pub(crate) use partition::{Spawner, spawner};
+#[cfg(test)]
+pub(crate) use report::Report;
+pub(crate) use runner::Policy;
+pub(crate) use supervisor::{Dismiss, Events, Shutdown, Supervisor, SupervisorSetup};
+pub(crate) use work::Single;

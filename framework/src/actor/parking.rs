@@ -32,11 +32,8 @@ impl<W: Work> Runner<W> {
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let task = ParkedRecord {
-                key: record.key.clone(),
-                value: record.value.clone(),
-                parked: parked.clone(),
-            };
+            let task =
+                ParkedRecord { key: record.key.clone(), value: record.value.clone(), parked: parked.clone() };
             let stored = self.setup.log.park(partition, task);
             let stored = tokio::select! {
                 biased;

@@ -9,7 +9,9 @@ use super::{
     work::{Factory, Work},
 };
 use crate::log::{Batch, Inbox};
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, WrapFuture, fut::ActorFutureExt};
+use actix::{
+    Actor, ActorContext, Addr, AsyncContext, Context, Handler, Message, WrapFuture, fut::ActorFutureExt,
+};
 use futures_util::future::LocalBoxFuture;
 use partita_core::{Epoch, Outstanding};
 use std::{rc::Rc, sync::Arc};
@@ -66,6 +68,9 @@ impl ActorHandle {
     }
 
     pub(crate) fn order(&self, order: Order) {
+        if order == Order::Stop {
+            self.progress.stop();
+        }
         self.inbox.actor.do_send(Ordered(order));
     }
 }
@@ -97,8 +102,7 @@ pub(crate) type Spawner = Arc<dyn Fn(&actix::ArbiterHandle, Setup) -> ActorHandl
 /// A spawner for the work that `factory` makes.
 pub(crate) fn spawner<W: Work>(factory: Factory<W>) -> Spawner {
     Arc::new(move |arbiter, setup| {
-        let (factory, progress, epoch) =
-            (factory.clone(), setup.progress.clone(), setup.assignment.epoch);
+        let (factory, progress, epoch) = (factory.clone(), setup.progress.clone(), setup.assignment.epoch);
         let actor = PartitionActor::start_in_arbiter(arbiter, move |_| {
             let lane = Rc::new(Lane::default());
             let runner = Runner::new(setup, factory, lane.clone());

@@ -94,8 +94,7 @@ impl<W: Work> Runner<W> {
     pub(crate) fn new(setup: Setup, factory: Factory<W>, lane: Rc<Lane>) -> Self {
         let assignment = setup.assignment.clone();
         let meter = Meter::new(assignment.topic());
-        let finished =
-            Finished::new(setup.reports.clone(), assignment.partition, assignment.epoch, meter);
+        let finished = Finished::new(setup.reports.clone(), assignment.partition, assignment.epoch, meter);
         let ctx = TaskContext {
             assignment,
             key: Bytes::new(),
@@ -135,6 +134,9 @@ impl<W: Work> Runner<W> {
         loop {
             if let Some(order) = self.lane.ordered() {
                 return order.into();
+            }
+            if self.setup.progress.is_stopped() {
+                return Order::Stop.into();
             }
             if let Some(record) = self.lane.take() {
                 if let Err(ending) = self.one(record).await {
@@ -208,7 +210,11 @@ impl<W: Work> Runner<W> {
         };
         let size = envelope::decompressed_len(&envelope);
         if size == 0 {
-            return Ok(envelope::payload(&mut envelope).map(|payload| Opened { envelope, payload, _memory: None }));
+            return Ok(envelope::payload(&mut envelope).map(|payload| Opened {
+                envelope,
+                payload,
+                _memory: None,
+            }));
         }
         let memory = match self.setup.decode.try_reserve(size) {
             Some(memory) => memory,
@@ -251,20 +257,23 @@ impl<W: Work> Runner<W> {
             };
             self.told(record.offset, label, &message);
             let jitter = self.jitter(record.offset, self.ctx.attempt + waits);
-            let after = match retry::after_failure(&self.setup.policy.retry, self.ctx.attempt, failure, jitter) {
-                Next::Again { after } => {
-                    self.ctx.attempt += 1;
-                    after
-                }
-                Next::Wait { after } => {
-                    waits += 1;
-                    after
-                }
-                Next::Park { reason } => return Ok(self.put_aside(record, End::Parked, reason, message).await?),
-                Next::Reject { reason } => {
-                    return Ok(self.put_aside(record, End::Rejected, reason, message).await?);
-                }
-            };
+            let after =
+                match retry::after_failure(&self.setup.policy.retry, self.ctx.attempt, failure, jitter) {
+                    Next::Again { after } => {
+                        self.ctx.attempt += 1;
+                        after
+                    }
+                    Next::Wait { after } => {
+                        waits += 1;
+                        after
+                    }
+                    Next::Park { reason } => {
+                        return Ok(self.put_aside(record, End::Parked, reason, message).await?);
+                    }
+                    Next::Reject { reason } => {
+                        return Ok(self.put_aside(record, End::Rejected, reason, message).await?);
+                    }
+                };
             metrics::counter!(names::TASK_RETRIES_TOTAL, "reason" => label).increment(1);
             self.wait(after).await?;
         }
@@ -369,7 +378,9 @@ impl<W: Work> Runner<W> {
         match left.await {
             Ok(Ok(())) => {}
             Ok(Err(panic)) => tracing::warn!(%partition, panic, "the handler's `revoked` failed"),
-            Err(_) => tracing::warn!(%partition, "the handler's `revoked` did not return before its deadline"),
+            Err(_) => {
+                tracing::warn!(%partition, "the handler's `revoked` did not return before its deadline")
+            }
         }
     }
 }

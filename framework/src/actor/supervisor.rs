@@ -13,13 +13,19 @@ use crate::{
     memory::MemoryPool,
     status::PipelineStatus,
 };
-use actix::{Actor, ActorContext, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message, WrapFuture};
+use actix::{
+    Actor, ActorContext, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message,
+    WrapFuture,
+};
 use partita_core::{Action, Epoch, Event, Exit, GroupMember, MemberConfig, Offset, Partition};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::Instant};
 
 /// How often gauges and views are published.
 const PUBLISH: Duration = Duration::from_secs(1);
+
+/// Where a consumer's events go.
+pub(crate) type Events = Arc<dyn Fn(ConsumerEvent) + Send + Sync>;
 
 /// What a supervisor is made of.
 pub(crate) struct SupervisorSetup {
@@ -65,12 +71,12 @@ impl Supervisor {
     /// Starts the supervisor on the calling arbiter. `attach` starts the consumer, given where its events go.
     pub(crate) fn launch<E>(
         setup: SupervisorSetup,
-        attach: impl FnOnce(Box<dyn Fn(ConsumerEvent) + Send>) -> Result<ConsumerHandle, E>,
+        attach: impl FnOnce(Events) -> Result<ConsumerHandle, E>,
     ) -> Result<Addr<Self>, E> {
         let context = Context::<Self>::new();
         let addr = context.address();
         let events = addr.clone();
-        let consumer = attach(Box::new(move |event| events.do_send(Consumed(event))))?;
+        let consumer = attach(Arc::new(move |event| events.do_send(Consumed(event))))?;
         let supervisor = Self {
             consumer,
             member: GroupMember::new(setup.member),
@@ -138,12 +144,8 @@ impl Supervisor {
             load[started.arbiter] += usize::from(*other != partition);
         }
         let arbiter = (0..load.len()).min_by_key(|&index| load[index]).unwrap_or_default();
-        let assignment = Assignment {
-            topic: self.topic.clone(),
-            topic_id: self.topic_id.clone(),
-            partition,
-            epoch,
-        };
+        let assignment =
+            Assignment { topic: self.topic.clone(), topic_id: self.topic_id.clone(), partition, epoch };
         let setup = Setup {
             assignment,
             log: self.setup.log.clone(),
@@ -232,8 +234,11 @@ impl Supervisor {
     fn translate(&mut self, event: ConsumerEvent) -> Option<Event> {
         let status = &self.setup.status;
         match event {
-            ConsumerEvent::Assigned { intent, generation, partitions } => {
+            ConsumerEvent::Joined => {
                 status.set_joined();
+                None
+            }
+            ConsumerEvent::Assigned { intent, generation, partitions } => {
                 self.telemetry.rebalance("assigned");
                 Some(Event::Assigned { intent, generation, partitions })
             }
@@ -244,7 +249,10 @@ impl Supervisor {
             }
             ConsumerEvent::Lost { partitions } => {
                 self.telemetry.rebalance("lost");
-                tracing::warn!(count = partitions.len(), "partitions are lost: nothing is committed for them");
+                tracing::warn!(
+                    count = partitions.len(),
+                    "partitions are lost: nothing is committed for them"
+                );
                 Some(Event::Lost { partitions })
             }
             ConsumerEvent::CommitDone { commit, committed, error } => {

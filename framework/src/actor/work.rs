@@ -16,11 +16,7 @@ pub(crate) trait Work: 'static {
     fn assigned(&mut self, assignment: &Assignment) -> impl Future<Output = Result<(), TaskError>>;
 
     /// One attempt of one task.
-    fn attempt(
-        &mut self,
-        task: Task<Bytes>,
-        ctx: &TaskContext,
-    ) -> impl Future<Output = Result<(), Failure>>;
+    fn attempt(&mut self, task: Task<Bytes>, ctx: &TaskContext) -> impl Future<Output = Result<(), Failure>>;
 
     /// The partition goes away.
     fn revoked(&mut self, deadline: Instant) -> impl Future<Output = ()>;
@@ -97,9 +93,6 @@ mod tests {
         let raw = Bytes::from_static(b"\x0a\x03abc");
         assert_eq!(decode::<Bytes>(raw.clone()).unwrap(), raw);
         assert_eq!(decode::<String>(raw).unwrap(), "abc");
-        assert!(matches!(
-            decode::<Envelope>(Bytes::from_static(b"\xff\xff")),
-            Err(Failure::Undecodable(_))
-        ));
+        assert!(matches!(decode::<Envelope>(Bytes::from_static(b"\xff\xff")), Err(Failure::Undecodable(_))));
     }
 }

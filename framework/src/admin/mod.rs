@@ -9,7 +9,6 @@ mod tests;
 
 use crate::Error;
 use actix_web::{App, HttpServer, dev::ServerHandle, web};
-use serde::Serialize;
 use std::{
     net::{SocketAddr, TcpListener},
     sync::Arc,
@@ -19,22 +18,6 @@ use std::{
 /// How long the head of a request may take: the listener has one thread.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// One reason for not being ready.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct NotReady {
-    /// A stable word for programs, as `log_away`.
-    pub code: &'static str,
-    /// What is wrong and what mends it, for people.
-    pub detail: String,
-}
-
-impl NotReady {
-    /// A reason.
-    pub fn new(code: &'static str, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into() }
-    }
-}
-
 /// A question that is answered at once, from memory: the listener's one thread asks it.
 pub type Ask<T> = Arc<dyn Fn() -> T + Send + Sync>;
 
@@ -43,8 +26,8 @@ pub type Ask<T> = Arc<dyn Fn() -> T + Send + Sync>;
 pub struct AdminSources {
     /// `/metrics`, in Prometheus' text format.
     pub metrics: Ask<String>,
-    /// `/readyz`: ready if there is no reason against it.
-    pub not_ready: Ask<Vec<NotReady>>,
+    /// `/readyz`: why this process is not ready, for people; ready if there is no reason.
+    pub not_ready: Ask<Vec<String>>,
     /// `/admin/v1/status`.
     pub status: Ask<serde_json::Value>,
     /// `/admin/v1/partitions`.

@@ -37,8 +37,7 @@ async fn readyz(sources: Data<AdminSources>) -> HttpResponse {
     if reasons.is_empty() {
         return HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(json!({ "ready": true }));
     }
-    let detail: Vec<_> = reasons.iter().map(|reason| reason.detail.as_str()).collect();
-    problem(503, "not_ready", "This process is not ready", &detail.join("; "), json!({ "reasons": reasons }))
+    problem(503, "not_ready", "This process is not ready", &reasons.join("; "), json!({ "reasons": reasons }))
 }
 
 async fn status(sources: Data<AdminSources>) -> HttpResponse {

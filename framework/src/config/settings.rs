@@ -110,21 +110,33 @@ impl Catalogue {
         }
     }
 
-    /// The known path that is nearest to an unknown one, if any is near. What stands below an unknown name does not count.
+    /// The known path that is nearest to an unknown one, if any is near.
     pub(super) fn nearest(&self, unknown: &str) -> Option<&'static str> {
-        let score = |known: &'static str| {
-            let whole = strsim::jaro_winkler(unknown, known);
-            let leaf = |path: &str| path.rsplit('.').next().map(str::to_owned).unwrap_or_default();
-            let same_section = unknown.rsplit_once('.').map(|(section, _)| section)
-                == known.rsplit_once('.').map(|(s, _)| s);
-            let named = strsim::jaro_winkler(&leaf(unknown), &leaf(known));
-            let score = if same_section { named + 0.05 } else { whole.max(named - 0.05) };
-            (score, known)
-        };
         self.all()
-            .map(|setting| score(setting.path))
+            .map(|setting| (likeness(unknown, setting.path), setting.path))
             .filter(|(score, _)| *score >= 0.75)
             .max_by(|a, b| a.0.total_cmp(&b.0))
             .map(|(_, known)| known)
     }
+}
+
+/// How like two paths are. The right name in another section is nearly as like as a slip in the right one.
+fn likeness(unknown: &str, known: &str) -> f64 {
+    const OTHER_SECTION: f64 = 0.1;
+    let (unknown_section, unknown_name) = unknown.rsplit_once('.').unwrap_or(("", unknown));
+    let (known_section, known_name) = known.rsplit_once('.').unwrap_or(("", known));
+    let names = strsim::jaro_winkler(unknown_name, known_name)
+        .max(strsim::jaro_winkler(&sorted_words(unknown_name), &sorted_words(known_name)));
+    if unknown_section == known_section {
+        names
+    } else {
+        strsim::jaro_winkler(unknown, known).max(names) - OTHER_SECTION
+    }
+}
+
+/// `max_backoff` and `backoff_max` are the same words.
+fn sorted_words(name: &str) -> String {
+    let mut words: Vec<_> = name.split(['_', '-']).collect();
+    words.sort_unstable();
+    words.join("_")
 }

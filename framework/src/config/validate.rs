@@ -1,7 +1,7 @@
 //! What settings must satisfy together.
 
 use super::{Config, ConfigError, Layered, LogKind};
-use crate::memory::MemoryBudget;
+use crate::{Error, memory::MemoryBudget};
 use std::time::Duration;
 
 /// Both logs store a task as one record, and neither can store a larger one: librdkafka's `message.max.bytes` and SQLite's
@@ -14,7 +14,8 @@ const MOST_PARTITIONS: u32 = 100_000;
 impl Config {
     /// Checks what the settings must satisfy together. Loading does this; a `Config` made by hand should be checked too.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        check(self).map_err(|(path, detail)| ConfigError(format!("{path}: {detail}")))
+        check(self).map_err(|(path, detail)| ConfigError(format!("{path}: {detail}")))?;
+        check_kafka(self)
     }
 }
 
@@ -24,7 +25,31 @@ impl Layered {
         check(&self.config).map_err(|(path, detail)| match detail.split_once('\n') {
             Some((first, rest)) => ConfigError(format!("{path}: {first} ({})\n{rest}", self.origin(path))),
             None => ConfigError(format!("{path}: {detail} ({})", self.origin(path))),
+        })?;
+        check_kafka(&self.config).map_err(|ConfigError(text)| {
+            let place = self.origins.iter().find(|(path, _)| {
+                let name = path.strip_prefix("log.kafka.properties.");
+                name.is_some_and(|name| {
+                    text.contains(&format!("{name} ")) || text.contains(&format!("{name}:"))
+                })
+            });
+            match place {
+                Some((_, origin)) => ConfigError(format!("{text} ({origin})")),
+                None => ConfigError(text),
+            }
         })
+    }
+}
+
+/// What the Kafka log asks of its settings: the properties that it refuses, and why.
+fn check_kafka(config: &Config) -> Result<(), ConfigError> {
+    if config.log.kind != LogKind::Kafka {
+        return Ok(());
+    }
+    match crate::log::kafka::verify(&config.log.kafka) {
+        Err(Error::Config(error)) => Err(error),
+        Err(other) => Err(ConfigError(other.to_string())),
+        Ok(()) => Ok(()),
     }
 }
 

@@ -51,6 +51,7 @@ macro_rules! problems {
 
 problems! {
     InvalidKey, "invalid_key", 400, None, "The key is not 1 to 256 bytes of UTF-8";
+    InvalidQuery, "invalid_query", 400, None, "The query is not understood";
     InvalidHeader, "invalid_header", 400, None, "A header is too long or not text";
     IncompleteBody, "incomplete_body", 400, None, "The body ended early or is malformed";
     InvalidEncoding, "invalid_encoding", 400, None, "The body is not what its Content-Encoding says";

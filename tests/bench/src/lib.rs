@@ -12,6 +12,7 @@ pub mod bare_worker;
 pub mod compare;
 pub mod door;
 pub mod fill;
+pub mod recorder;
 pub mod topic;
 pub mod usage;
 pub mod worker;

@@ -84,6 +84,6 @@ fn plain_consumer(bootstrap_servers: &str) -> Result<BaseConsumer> {
 }
 
 /// Runs an admin request. It needs no runtime: librdkafka's own threads complete it.
-fn futures<T>(request: impl Future<Output = rdkafka::error::KafkaResult<T>>) -> Result<T> {
+fn wait_for<T>(request: impl Future<Output = rdkafka::error::KafkaResult<T>>) -> Result<T> {
     Ok(tokio::runtime::Builder::new_current_thread().build()?.block_on(request)?)
 }

@@ -337,6 +337,7 @@ impl GroupMember {
         while let Some(&(at, partition)) = self.restarts.first()
             && at <= now
         {
+            self.restarts.pop_first();
             self.feed(partition, Input::RestartDue, out);
         }
     }

@@ -1,1 +1,238 @@
-//! The embedded log.
+//! The embedded log: one SQLite file in WAL mode, written by one thread in group commits and synced before anything is
+//! acknowledged.
+//!
+//! ```text
+//! append -> queue -> writer (one transaction, one sync) -> receipts
+//!                       \-> published (the end, the last records) -> consumer -> inboxes
+//! checkpointer: moves the WAL into the database beside the writer
+//! ```
+//!
+//! One process uses a directory at a time. Offsets are contiguous from 0 in each partition and known in memory, so a receipt
+//! needs no query. Everything that knows SQLite is in this folder.
+
+mod checkpoint;
+mod consumer;
+mod lanes;
+mod lock;
+mod parked;
+mod plan;
+mod published;
+mod queue;
+mod reader;
+mod retention;
+mod schema;
+mod shared;
+mod store;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+pub use consumer::EmbeddedConsumer;
+pub use parked::{ParkedTask, ParkedTasks};
+
+use super::{AppendError, AppendFuture, LogHealth, NewRecord, NotWritten, ParkedRecord, TaskLog};
+use crate::{Error, config::EmbeddedConfig};
+use futures_util::future::BoxFuture;
+use partita_core::{DeliveryLimits, Partition};
+use published::Published;
+use queue::{Write, refused};
+use shared::Shared;
+use std::{
+    fs,
+    path::PathBuf,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+use tokio::sync::oneshot;
+
+/// The task topic's name in the embedded log.
+pub const TOPIC: &str = "partita.tasks";
+
+/// An embedded log that was opened: both halves.
+pub struct Opened {
+    /// The writing half.
+    pub log: Arc<EmbeddedLog>,
+    /// The reading half.
+    pub consumer: EmbeddedConsumer,
+}
+
+/// The writing half of the embedded log.
+///
+/// The directory is free for another opening when this and the consumer have been dropped.
+pub struct EmbeddedLog {
+    shared: Arc<Shared>,
+    topic_id: String,
+    partitions: u32,
+    dir: PathBuf,
+    _threads: Arc<Threads>,
+}
+
+impl EmbeddedLog {
+    /// Opens the log in `config.dir`, making it where there is none. `limits` are the consumer's.
+    ///
+    /// The metrics recorder must be installed before.
+    pub fn open(config: &EmbeddedConfig, limits: DeliveryLimits) -> Result<Opened, Error> {
+        if config.partitions == 0 {
+            return Err(Error::Log("log.embedded.partitions must be at least 1".into()));
+        }
+        fs::create_dir_all(&config.dir).map_err(|error| {
+            Error::Log(format!("cannot make {}: {error}; check log.embedded.dir", config.dir.display()))
+        })?;
+        let lock = lock::DirLock::acquire(&config.dir)?;
+        let (connection, found) = schema::open_writer(config)?;
+        let unusable = |error: rusqlite::Error| {
+            Error::Log(format!("cannot open the embedded log in {}: {error}", config.dir.display()))
+        };
+        let checkpoints = checkpoint::open(&config.dir).map_err(unusable)?;
+        let reader = schema::open_reader(&config.dir).map_err(unusable)?;
+        let shared = Arc::new(Shared::new(Published::new(found.tail.seq, found.tail.ends.clone())));
+        let due = Arc::new(checkpoint::Due::default());
+        let start = writer::Start {
+            connection,
+            shared: shared.clone(),
+            due: due.clone(),
+            tail: found.tail,
+            next_chunk: found.next_chunk,
+            committed: found.offsets.clone(),
+            retention: config.retention,
+            topic: TOPIC,
+        };
+        let threads = Arc::new(Threads::start(start, checkpoints, due, lock)?);
+        let consumer = EmbeddedConsumer::new(consumer::Parts {
+            shared: shared.clone(),
+            reader,
+            generation: found.generation,
+            committed: found.offsets,
+            limits,
+            threads: threads.clone(),
+        });
+        let log = Self {
+            shared,
+            topic_id: found.topic_id,
+            partitions: config.partitions,
+            dir: config.dir.clone(),
+            _threads: threads,
+        };
+        Ok(Opened { log: Arc::new(log), consumer })
+    }
+
+    /// The parked tasks, oldest first, as they are now.
+    pub fn parked(&self) -> Result<ParkedTasks, Error> {
+        ParkedTasks::open(&self.dir)
+    }
+
+    fn write(
+        &self,
+        write: Write,
+        answer: oneshot::Receiver<Result<super::Receipt, AppendError>>,
+    ) -> AppendFuture {
+        let refusal = match self.shared.health.get() {
+            _ if write.partition.0 >= self.partitions => Some(refused(
+                NotWritten::Away,
+                format!("partition {} does not exist: the log has {}", write.partition, self.partitions),
+            )),
+            LogHealth::Ready => None,
+            LogHealth::Full(reason) => Some(refused(NotWritten::Full, reason)),
+            LogHealth::Away(reason) | LogHealth::Mismatch(reason) => Some(refused(NotWritten::Away, reason)),
+        };
+        let taken = match refusal {
+            Some(error) => Err(error),
+            None => self.shared.queue.push_write(write),
+        };
+        Box::pin(async move {
+            taken?;
+            answer.await.unwrap_or_else(|_| {
+                Err(AppendError::Unknown {
+                    reason: "the embedded log's writer ended before it answered".into(),
+                })
+            })
+        })
+    }
+}
+
+impl TaskLog for EmbeddedLog {
+    fn topic(&self) -> &str {
+        TOPIC
+    }
+
+    fn topic_id(&self) -> &str {
+        &self.topic_id
+    }
+
+    fn partitions(&self) -> u32 {
+        self.partitions
+    }
+
+    fn append(&self, partition: Partition, record: NewRecord) -> AppendFuture {
+        let (reply, answer) = oneshot::channel();
+        let NewRecord { key, value, reservation } = record;
+        let write = Write { partition, key, value, parked: None, reservation, reply, since: Instant::now() };
+        self.write(write, answer)
+    }
+
+    /// The receipt's offset is the parked task's id, which counts all partitions together.
+    fn park(&self, partition: Partition, task: ParkedRecord) -> AppendFuture {
+        let (reply, answer) = oneshot::channel();
+        let ParkedRecord { key, value, parked } = task;
+        let parked = Some(parked);
+        let write = Write { partition, key, value, parked, reservation: None, reply, since: Instant::now() };
+        self.write(write, answer)
+    }
+
+    fn health(&self) -> LogHealth {
+        self.shared.health.get()
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        self.shared.queue.close();
+        self.shared.note_drained();
+        let mut drained = self.shared.drained.subscribe();
+        let shared = self.shared.clone();
+        Box::pin(async move {
+            let _ = drained.wait_for(|drained| *drained).await;
+            drop(shared);
+        })
+    }
+}
+
+/// The log's threads, ended and waited for when the last half is dropped; then the directory is unlocked.
+struct Threads {
+    shared: Arc<Shared>,
+    due: Arc<checkpoint::Due>,
+    running: Vec<JoinHandle<()>>,
+    _lock: lock::DirLock,
+}
+
+impl Threads {
+    fn start(
+        start: writer::Start,
+        checkpoints: rusqlite::Connection,
+        due: Arc<checkpoint::Due>,
+        lock: lock::DirLock,
+    ) -> Result<Self, Error> {
+        let shared = start.shared.clone();
+        let mut threads = Self { shared: shared.clone(), due: due.clone(), running: Vec::new(), _lock: lock };
+        threads.spawn("log-writer", move || writer::run(start))?;
+        threads.spawn("log-checkpoint", move || checkpoint::run(&checkpoints, &shared, &due))?;
+        Ok(threads)
+    }
+
+    fn spawn(&mut self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+        let thread = thread::Builder::new().name(name.into()).spawn(body).map_err(Error::Thread)?;
+        self.running.push(thread);
+        Ok(())
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.shared.queue.stop();
+        self.due.stop();
+        for thread in self.running.drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the embedded log panicked");
+            }
+        }
+    }
+}

@@ -1,1 +1,24 @@
 //! The Kafka log.
+//!
+//! rdkafka lives here and nowhere else, and its types do not leave. `producer` is the writing half, `consumer` the reading half;
+//! `watch` tells both whether the cluster and the topic are what they must be, `settings` is the one table of librdkafka's
+//! properties. What speaks to librdkafka's C API directly is in `native` (the group consumer), `lend` (records handed over
+//! without a copy), `topic_id` and `native_config`.
+
+pub mod admin;
+mod client;
+mod consumer;
+mod delivery;
+mod lend;
+mod native;
+mod native_config;
+mod producer;
+mod settings;
+#[cfg(test)]
+mod tests;
+mod topic_id;
+mod watch;
+
+pub use consumer::KafkaConsumer;
+pub use producer::KafkaLog;
+pub(crate) use settings::verify;

@@ -56,8 +56,11 @@ struct Percentiles {
 
 pub(super) fn measure(setup: &Setup, row: &DoorRow) -> Result<Line> {
     let one = |bare| Size { bare, workers: 1, producers: 1 };
-    let (bare, partita) =
-        if setup.cli.tune { (best(setup, row, true)?, best(setup, row, false)?) } else { (one(true), one(false)) };
+    let (bare, partita) = if setup.cli.tune {
+        (best(setup, row, true)?, best(setup, row, false)?)
+    } else {
+        (one(true), one(false))
+    };
     let pairs = pairs(setup.cli.pairs, |is_bare| run(setup, row, if is_bare { bare } else { partita }))?;
     Ok(Line::new(&row.name, (bare.program(row.backend), partita.program(row.backend)), &pairs))
 }

@@ -68,7 +68,7 @@ pub struct DoorRow {
 }
 
 /// Every row, in the order of the tables.
-pub fn all() -> Vec<Row> {
+pub(super) fn all() -> Vec<Row> {
     let worker = |name, size, records, partitions| WorkerRow {
         name,
         size,
@@ -89,9 +89,15 @@ pub fn all() -> Vec<Row> {
     .map(Row::Worker)
     .into();
     for (backend, place) in [(Backend::Kafka, "kafka"), (Backend::Embedded, "embedded")] {
-        for (size, clients) in
-            [("1KiB", 64), ("10KiB", 1), ("10KiB", 64), ("10KiB", 256), ("100KiB", 64), ("1MiB", 16), ("20MiB", 4)]
-        {
+        for (size, clients) in [
+            ("1KiB", 64),
+            ("10KiB", 1),
+            ("10KiB", 64),
+            ("10KiB", 256),
+            ("100KiB", 64),
+            ("1MiB", 16),
+            ("20MiB", 4),
+        ] {
             let name = format!("door-{place}/{}-{clients}", size.replace("iB", "B"));
             rows.push(Row::Door(DoorRow { name, backend, size, clients }));
         }

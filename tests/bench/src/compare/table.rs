@@ -60,7 +60,9 @@ impl Line {
                 megabytes: of(|run| run.bytes_per_second) / 1e6,
                 cpu_us: of(|run| run.cpu_us),
                 rss_mib: of(|run| run.peak_rss as f64) / f64::from(1 << 20),
-                latency_ms: pick(&pairs[0]).latency_ms.map(|_| (latency(|both| both.0), latency(|both| both.1))),
+                latency_ms: pick(&pairs[0])
+                    .latency_ms
+                    .map(|_| (latency(|both| both.0), latency(|both| both.1))),
             }
         };
         Self {
@@ -117,7 +119,7 @@ fn median(mut values: Vec<f64>) -> f64 {
 /// For a terminal.
 pub(crate) fn text(lines: &[Line]) -> String {
     let mut table = Table::new();
-    table.load_preset(UTF8_FULL_CONDENSED).set_header(HEADER);
+    table.load_style(UTF8_FULL_CONDENSED).set_header(HEADER);
     for line in lines {
         table.add_row(line.cells());
     }

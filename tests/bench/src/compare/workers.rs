@@ -65,11 +65,8 @@ fn run(setup: &Setup, row: &WorkerRow, program: &str, topic: &str, records: u64)
     let group = format!("{topic}-{:08x}", rand::random::<u32>());
     command.args(["--bootstrap-servers", &setup.bootstrap_servers, "--topic", topic, "--group", &group]);
     command.args(["--handler-ms", &row.handler_ms.to_string()]);
-    let properties = if program == "partita-worker" {
-        &setup.cli.partita_properties
-    } else {
-        &setup.cli.bare_properties
-    };
+    let properties =
+        if program == "partita-worker" { &setup.cli.partita_properties } else { &setup.cli.bare_properties };
     for (name, value) in properties {
         command.args(["--property", &format!("{name}={value}")]);
     }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use world::{CONFIG, Op, World, op};
 
 proptest! {
-    #![proptest_config(ProptestConfig { max_shrink_iters: 20_000, ..ProptestConfig::with_cases(6000) })]
+    #![proptest_config(ProptestConfig::with_cases(6000))]
 
     #[test]
     fn no_history_breaks_assignment_commit_or_shutdown(
@@ -112,12 +112,12 @@ fn a_commit_that_failed_or_was_never_answered_is_made_again_with_what_has_ended_
         if answered {
             assert_eq!(member.on_event(Event::CommitDone { commit: id, committed: vec![] }, ms(120)), []);
         }
-        let mut now = ms(120);
-        let offsets = loop {
-            now = member.next_deadline().unwrap();
+        let (now, offsets) = loop {
+            let now = member.next_deadline().unwrap();
             let actions = member.on_event(Event::Tick, now);
+            assert!(now < ms(5_000));
             if let Some((_, offsets)) = commit(&actions) {
-                break offsets.to_vec();
+                break (now, offsets.to_vec());
             }
         };
         assert_eq!(offsets, [(P, Offset(4))]);
@@ -159,6 +159,26 @@ fn a_lost_partition_is_stopped_never_committed_and_its_revocation_still_answered
     assert_eq!(actions, [Action::Stop { partition: P, epoch }, Action::CompleteRevoke { intent: Intent(2) }]);
     assert_eq!(member.next_deadline(), None);
     assert_eq!(member.on_event(Event::Tick, ms(60_000)), []);
+}
+
+#[test]
+fn a_partition_that_was_lost_and_came_back_learns_nothing_from_an_answer_to_its_former_commit() {
+    let (mut member, epoch) = owner();
+    member.on_event(finished(epoch, 0, 9), ms(0));
+    let (id, _) = commit(&member.on_event(Event::Tick, ms(100))).unwrap();
+    member.on_event(Event::Lost { partitions: vec![P] }, ms(101));
+    let partitions = vec![(P, Offset(3))];
+    member.on_event(Event::Assigned { intent: Intent(2), generation: 2, partitions }, ms(102));
+    member.on_event(Event::CommitDone { commit: id, committed: vec![P] }, ms(103));
+    assert_eq!(member.partition(P).unwrap().committed, None);
+}
+
+#[test]
+fn a_partition_that_came_back_does_not_inherit_the_restart_it_was_waiting_for() {
+    let (mut member, epoch) = owner();
+    member.on_event(Event::ActorFailed { partition: P, epoch }, ms(0));
+    member.on_event(Event::Lost { partitions: vec![P] }, ms(1));
+    assert_eq!(member.next_deadline(), None);
 }
 
 #[test]
@@ -223,7 +243,7 @@ fn a_shutdown_that_nothing_answers_ends_within_its_time_and_says_that_it_was_cut
     let mut last = Vec::new();
     let mut now = ms(2);
     while let Some(deadline) = member.next_deadline() {
-        assert!(deadline > now);
+        assert!(deadline > now && deadline <= ms(2) + CONFIG.shutdown_timeout);
         now = deadline;
         last = member.on_event(Event::Tick, now);
     }

@@ -44,7 +44,10 @@ pub(super) struct Owned {
 #[derive(Debug)]
 pub(super) struct InFlight {
     pub(super) commit: CommitId,
-    pub(super) offsets: Vec<(Partition, Offset)>,
+    /// What an answer still counts for: partitions that went away since are removed.
+    offsets: Vec<(Partition, Offset)>,
+    /// Everything that was sent: the log answers for these.
+    pub(super) sent: Vec<Partition>,
     sent_at: Duration,
 }
 
@@ -242,6 +245,7 @@ impl Model {
             }
             Event::Drained { partition, epoch } => {
                 if let Some(owned) = self.current(*partition, *epoch)
+                    && owned.live
                     && (owned.draining || owned.halted)
                 {
                     owned.live = false;
@@ -299,7 +303,7 @@ impl Model {
                     self.owned.get_mut(partition).expect("owned").lane_open = true;
                 }
             }
-            Action::CompleteRevoke { intent } => self.check_complete_revoke(intent.0, now),
+            Action::CompleteRevoke { intent } => self.check_complete_revoke(event, intent.0, now),
             Action::CloseLane { partition, epoch } => {
                 if let Some(owned) = self.current(*partition, *epoch) {
                     owned.lane_open = false;
@@ -359,11 +363,11 @@ impl Model {
         owned.reports = false;
     }
 
-    fn check_complete_revoke(&mut self, intent: u64, now: Duration) {
+    fn check_complete_revoke(&mut self, event: &Event, intent: u64, now: Duration) {
         let request = self.intents.get_mut(&intent).expect("a known intent");
         assert!(!std::mem::replace(&mut request.answered, true), "answered twice");
         let asked_at = request.asked_at;
-        let excused = self.exit.is_some()
+        let excused = matches!(event, Event::Fatal | Event::Closed)
             || now >= asked_at + self.config.commit_timeout
             || self.shutdown_at.is_some_and(|at| now >= at + self.config.shutdown_timeout / 5 * 4);
         for (partition, epoch) in request.takes.clone().expect("a revocation") {
@@ -390,7 +394,8 @@ impl Model {
             assert!(offset > owned.acked, "a commit of what is committed");
         }
         self.sent_commits.push(commit);
-        self.in_flight = Some(InFlight { commit, offsets: offsets.to_vec(), sent_at: now });
+        let sent = offsets.iter().map(|&(partition, _)| partition).collect();
+        self.in_flight = Some(InFlight { commit, offsets: offsets.to_vec(), sent, sent_at: now });
     }
 
     fn check_exit(&mut self, event: &Event, exit: Exit) {

@@ -263,7 +263,7 @@ impl World {
     fn answer(&mut self, mask: u8) {
         if let Some(flight) = &self.model.in_flight {
             let wanted = masked(mask);
-            let sent = flight.offsets.iter().map(|&(partition, _)| partition);
+            let sent = flight.sent.iter().copied();
             let committed = sent.filter(|partition| wanted.contains(partition)).collect();
             let commit = flight.commit;
             self.send(Event::CommitDone { commit, committed });

@@ -1,0 +1,150 @@
+//! Deletes records that were committed long enough ago, a little at a time on the writer's thread.
+//!
+//! Age is counted from the commit by a monotonic clock, so a changed wall clock deletes nothing early; it starts anew when the log
+//! is opened. Freed pages are used again by later appends: the file's size is bounded by the most that was ever kept at once.
+
+use super::{schema::CHUNK, store::chunks_of};
+use rusqlite::{Connection, Result};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+/// What one transaction may do: it holds appends back for as long.
+const STEP_ROWS: usize = 512;
+const STEP_BYTES: u64 = 8 << 20;
+
+/// For each partition: the next offset to read, and a seq that none of its unread records is before.
+pub(super) type Committed = Vec<(u64, u64)>;
+
+/// The state of the deletion.
+#[derive(Debug)]
+pub(super) struct Retention {
+    keep: Duration,
+    interval: Duration,
+    next: Instant,
+    /// What was committed when, oldest first.
+    history: VecDeque<(Instant, Committed)>,
+    /// Up to where everything has been deleted.
+    swept: Committed,
+    sweep: Option<Sweep>,
+}
+
+#[derive(Debug)]
+struct Sweep {
+    until: Committed,
+    from: u64,
+    limit: u64,
+}
+
+impl Retention {
+    /// Keeps records for `keep` after their commit.
+    pub(super) fn new(keep: Duration, now: Instant, committed: Committed) -> Self {
+        let interval = (keep / 16).clamp(Duration::from_millis(100), Duration::from_secs(60));
+        let swept = vec![(0, 0); committed.len()];
+        Self { keep, interval, next: now, history: VecDeque::from([(now, committed)]), swept, sweep: None }
+    }
+
+    /// When `step` is to be called next.
+    pub(super) fn due(&self) -> Instant {
+        self.next
+    }
+
+    /// Looks whether there is something to delete now.
+    pub(super) fn look(&mut self, now: Instant, committed: &Committed) {
+        if self.sweep.is_some() {
+            return;
+        }
+        self.next = now + self.interval;
+        if self.history.back().is_none_or(|(_, last)| last != committed) {
+            self.history.push_back((now, committed.clone()));
+        }
+        let mut old = None;
+        while self.history.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= self.keep) {
+            old = self.history.pop_front();
+        }
+        let Some((_, until)) = old else { return };
+        let grown = || until.iter().zip(&self.swept).filter(|(until, swept)| until.0 > swept.0);
+        let from = grown().map(|(_, swept)| swept.1).min();
+        let limit = grown().map(|(until, _)| until.1).max();
+        if let (Some(from), Some(limit)) = (from, limit) {
+            self.next = now;
+            self.sweep = Some(Sweep { until, from, limit });
+        }
+    }
+
+    /// Whether there is something to delete.
+    pub(super) fn is_active(&self) -> bool {
+        self.sweep.is_some()
+    }
+
+    /// Deletes a little inside the caller's transaction. Returns the seq to go on from, for `stepped` after the commit.
+    pub(super) fn step(&self, connection: &Connection) -> Result<u64> {
+        let Some(sweep) = &self.sweep else { return Ok(0) };
+        let mut look = connection.prepare_cached(
+            "SELECT seq, partition, offset, size, chunk FROM records WHERE seq >= ?1 AND seq < ?2 ORDER BY seq LIMIT ?3",
+        )?;
+        let mut rows = look.query((sweep.from as i64, sweep.limit as i64, STEP_ROWS as i64))?;
+        let (mut seen, mut bytes) = (0, 0);
+        let mut next = sweep.limit;
+        let mut ended = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (seq, partition, offset): (i64, u32, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            if bytes >= STEP_BYTES {
+                next = seq as u64;
+                break;
+            }
+            seen += 1;
+            next = if seen == STEP_ROWS { seq as u64 + 1 } else { sweep.limit };
+            if sweep.until.get(partition as usize).is_none_or(|until| offset as u64 >= until.0) {
+                continue;
+            }
+            let (size, chunk): (i64, Option<i64>) = (row.get(3)?, row.get(4)?);
+            let Some(first) = chunk else {
+                bytes += size as u64;
+                ended.push(seq);
+                continue;
+            };
+            let (freed, all) =
+                delete_chunks(connection, first, chunks_of(size as usize), STEP_BYTES - bytes)?;
+            bytes += freed;
+            if !all {
+                next = seq as u64;
+                break;
+            }
+            ended.push(seq);
+        }
+        drop(rows);
+        let mut delete = connection.prepare_cached("DELETE FROM records WHERE seq = ?1")?;
+        for seq in ended {
+            delete.execute([seq])?;
+        }
+        Ok(next)
+    }
+
+    /// The step was committed and the next one starts at `next`.
+    pub(super) fn stepped(&mut self, next: u64) {
+        if let Some(sweep) = &mut self.sweep {
+            sweep.from = next;
+            if next >= sweep.limit {
+                self.swept.clone_from(&sweep.until);
+                self.sweep = None;
+            }
+        }
+    }
+
+    /// The step failed: try again later.
+    pub(super) fn postpone(&mut self, now: Instant) {
+        self.next = now + self.interval.max(Duration::from_secs(1));
+    }
+}
+
+/// Deletes a value's chunks, at most about `budget` bytes of them. Returns how many bytes, and whether that were all.
+fn delete_chunks(connection: &Connection, first: i64, count: u64, budget: u64) -> Result<(u64, bool)> {
+    let take = (budget / CHUNK as u64).max(1) as i64;
+    let mut delete = connection.prepare_cached(
+        "DELETE FROM chunks WHERE id IN (SELECT id FROM chunks WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3)",
+    )?;
+    let deleted = delete.execute((first, first + count as i64, take))?;
+    Ok((deleted as u64 * CHUNK as u64, (deleted as i64) < take))
+}

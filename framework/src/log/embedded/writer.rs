@@ -1,0 +1,571 @@
+//! The writer's thread: takes whatever waits, writes it in one transaction, syncs once, answers everybody.
+//!
+//! There is no linger: one client's append is written at once, and while that is being synced the next group gathers by itself.
+
+use super::{
+    checkpoint::{self, Due},
+    plan::{Shape, Step, answers, plan},
+    published::{Row, RowValue},
+    queue::{Op, Taken, Write, refused},
+    retention::{Committed, Retention},
+    schema::{PAGE_SIZE, Tail, read_tail},
+    shared::Shared,
+    store::{At, Place, Store, chunks_of},
+};
+use crate::{
+    log::{AppendError, LogHealth, NotWritten, Receipt},
+    metrics as names,
+};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use partita_core::Offset;
+use rusqlite::{Connection, ErrorCode};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// Ops that the writer looks at for one transaction.
+const LOOK_AHEAD: usize = 4096;
+/// Records between two notes of where the log ends.
+const NOTE_EVERY: u64 = 4096;
+/// How often a log without room is tried again.
+const PROBE_EVERY: Duration = Duration::from_millis(500);
+
+/// What the thread is given.
+pub(super) struct Start {
+    pub(super) connection: Connection,
+    pub(super) shared: Arc<Shared>,
+    pub(super) due: Arc<Due>,
+    pub(super) tail: Tail,
+    pub(super) next_chunk: u64,
+    pub(super) committed: Committed,
+    pub(super) retention: Duration,
+    pub(super) topic: &'static str,
+}
+
+/// The thread's whole life.
+pub(super) fn run(start: Start) {
+    let shared = start.shared.clone();
+    let _end = OnEnd(&shared);
+    let store = match Store::new(&start.connection) {
+        Ok(store) => store,
+        Err(error) => {
+            tracing::error!(%error, "the embedded log's writer cannot start");
+            shared.health.set(LogHealth::Away(error.to_string()));
+            return;
+        }
+    };
+    let writer = Writer {
+        shared: &shared,
+        due: &start.due,
+        store,
+        noted: start.tail.seq,
+        tail: start.tail,
+        next_chunk: start.next_chunk,
+        retention: Retention::new(start.retention, Instant::now(), start.committed.clone()),
+        committed: start.committed,
+        pending: VecDeque::new(),
+        abandoned: Vec::new(),
+        outcomes: Vec::new(),
+        rows: Vec::new(),
+        trouble: None,
+        meters: Meters::new(start.topic),
+    };
+    writer.serve();
+}
+
+/// However the thread ends, nobody waits for it any more.
+struct OnEnd<'a>(&'a Shared);
+
+impl Drop for OnEnd<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0
+                .health
+                .set(LogHealth::Away("the embedded log's writer panicked; restart the process".into()));
+        }
+        self.0.queue.die();
+        self.0.drained.send_replace(true);
+        self.0.consumer.raise();
+    }
+}
+
+struct Writer<'a> {
+    shared: &'a Shared,
+    due: &'a Due,
+    store: Store<'a>,
+    tail: Tail,
+    /// The seq of the last note of the ends.
+    noted: u64,
+    next_chunk: u64,
+    committed: Committed,
+    retention: Retention,
+    pending: VecDeque<Pending>,
+    /// Chunks of values that were given up half-way: first id and number.
+    abandoned: Vec<(u64, u64)>,
+    outcomes: Vec<Outcome>,
+    rows: Vec<Row>,
+    trouble: Option<Trouble>,
+    meters: Meters,
+}
+
+struct Pending {
+    op: Op,
+    /// For a large value whose writing has begun.
+    begun: Option<Begun>,
+}
+
+#[derive(Clone, Copy)]
+struct Begun {
+    first: u64,
+    written: u64,
+}
+
+impl From<Op> for Pending {
+    fn from(op: Op) -> Self {
+        Self { op, begun: None }
+    }
+}
+
+impl Pending {
+    fn shape(&self) -> Shape {
+        match &self.op {
+            Op::Commit(_) => Shape::Commit,
+            Op::Write(write) => match chunks_of(write.value.len()) {
+                0 => Shape::Small(write.partition, write.weight()),
+                count => Shape::Large(write.partition, count - self.begun.map_or(0, |begun| begun.written)),
+            },
+        }
+    }
+}
+
+/// What became of an op whose transaction is not committed yet.
+#[derive(Clone, Copy)]
+enum Outcome {
+    Record(At, Place),
+    Parked(u64),
+    Committed,
+}
+
+/// Why nothing can be written for now.
+struct Trouble {
+    error: AppendError,
+    /// A commit may have half happened: the log must be read again.
+    unsure: bool,
+    probe_at: Instant,
+}
+
+/// A failed transaction.
+struct Failed {
+    error: rusqlite::Error,
+    /// It failed in its commit, not before.
+    in_commit: bool,
+}
+
+impl From<rusqlite::Error> for Failed {
+    fn from(error: rusqlite::Error) -> Self {
+        Self { error, in_commit: false }
+    }
+}
+
+impl Writer<'_> {
+    fn serve(mut self) {
+        loop {
+            let wake = match &self.trouble {
+                Some(trouble) => trouble.probe_at.min(self.retention.due()),
+                None => self.retention.due(),
+            };
+            if let Taken::Stop = self.shared.queue.take(&mut self.pending, LOOK_AHEAD, wake) {
+                break;
+            }
+            if !self.pending.is_empty() {
+                match &self.trouble {
+                    None => self.group(),
+                    Some(trouble) => self.fail_all(trouble.error.clone()),
+                }
+            }
+            self.housekeeping();
+        }
+        if self.noted != self.tail.seq
+            && let Err(failed) = self.transaction(true, |writer| Ok(writer.store.note_ends(&writer.tail)?))
+        {
+            tracing::warn!(error = %failed.error, "the embedded log could not note its end; opening it will read it");
+        }
+    }
+
+    /// Writes one group and answers it.
+    fn group(&mut self) {
+        let steps = plan(self.pending.iter().map(Pending::shape));
+        let (tail, next_chunk) = (self.tail.clone(), self.next_chunk);
+        self.outcomes.clear();
+        let written = self.transaction(answers(&steps), |writer| writer.write(&steps));
+        match written {
+            Ok(()) => self.answer(&steps),
+            Err(failed) => {
+                self.tail = tail;
+                self.next_chunk = self.next_chunk.max(next_chunk);
+                self.give_up(&failed);
+            }
+        }
+    }
+
+    fn transaction(
+        &mut self,
+        synced: bool,
+        body: impl FnOnce(&mut Self) -> Result<(), Failed>,
+    ) -> Result<(), Failed> {
+        let shared = self.shared;
+        #[cfg(test)]
+        self.limit_pages();
+        let _shared_with_readers = shared.gate.read().unwrap_or_else(PoisonError::into_inner);
+        let done = self
+            .store
+            .begin(synced)
+            .map_err(Failed::from)
+            .and_then(|()| body(self))
+            .and_then(|()| self.store.commit().map_err(|error| Failed { error, in_commit: true }));
+        if done.is_err() {
+            self.store.rollback();
+        }
+        done
+    }
+
+    #[cfg(test)]
+    fn limit_pages(&self) {
+        let limit = self.shared.page_limit.load(std::sync::atomic::Ordering::Relaxed);
+        let pages = if limit == 0 { u32::MAX - 1 } else { limit };
+        let limited =
+            self.store.connection().pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()));
+        assert!(limited.is_ok(), "{limited:?}");
+    }
+
+    fn write(&mut self, steps: &[Step]) -> Result<(), Failed> {
+        let now = now_ms();
+        for step in steps {
+            match *step {
+                Step::Complete(index) => {
+                    let outcome = self.complete(index, now)?;
+                    self.outcomes.push(outcome);
+                }
+                Step::Stream(index, count) => self.stream(index, count)?,
+            }
+        }
+        if self.tail.seq - self.noted >= NOTE_EVERY {
+            self.store.note_ends(&self.tail)?;
+        }
+        Ok(())
+    }
+
+    fn complete(&mut self, index: usize, now: i64) -> Result<Outcome, Failed> {
+        let left = match self.pending[index].shape() {
+            Shape::Large(_, left) => left,
+            Shape::Small(..) | Shape::Commit => 0,
+        };
+        let place = if left > 0 { Place::Chunks(self.stream_rest(index, left)?) } else { Place::InRow };
+        let write = match &self.pending[index].op {
+            Op::Commit(commit) => {
+                self.store.commit_offsets(commit)?;
+                return Ok(Outcome::Committed);
+            }
+            Op::Write(write) => write,
+        };
+        if let Some(parked) = &write.parked {
+            return Ok(Outcome::Parked(self.store.park(write, parked, now, place)?));
+        }
+        let end = &mut self.tail.ends[write.partition.0 as usize];
+        let at = At { seq: self.tail.seq, offset: *end, timestamp_ms: now };
+        self.store.insert(at, write, place)?;
+        *end += 1;
+        self.tail.seq += 1;
+        Ok(Outcome::Record(at, place))
+    }
+
+    /// Writes the last chunks of a value. Returns its first chunk's id.
+    fn stream_rest(&mut self, index: usize, left: u64) -> Result<u64, Failed> {
+        let staged = self.pending[index].begun.is_some();
+        let first = self.chunks(index, left)?;
+        if staged {
+            self.store.unstage(first)?;
+        }
+        Ok(first)
+    }
+
+    fn stream(&mut self, index: usize, count: u64) -> Result<(), Failed> {
+        let fresh = self.pending[index].begun.is_none();
+        let first = self.chunks(index, count)?;
+        if fresh && let Op::Write(write) = &self.pending[index].op {
+            self.store.stage(first, chunks_of(write.value.len()))?;
+        }
+        Ok(())
+    }
+
+    fn chunks(&mut self, index: usize, count: u64) -> Result<u64, Failed> {
+        let pending = &mut self.pending[index];
+        let Op::Write(write) = &pending.op else { return Ok(0) };
+        let begun = pending.begun.get_or_insert_with(|| {
+            let first = self.next_chunk;
+            self.next_chunk += chunks_of(write.value.len());
+            Begun { first, written: 0 }
+        });
+        for index in begun.written..begun.written + count {
+            self.store.chunk(begun.first, index, &write.value)?;
+        }
+        begun.written += count;
+        Ok(begun.first)
+    }
+
+    /// Answers what the committed transaction completed, then shows it to the consumer.
+    fn answer(&mut self, steps: &[Step]) {
+        if self.tail.seq - self.noted >= NOTE_EVERY {
+            self.noted = self.tail.seq;
+        }
+        let now = Instant::now();
+        let mut completed = steps.iter().filter_map(|step| match step {
+            Step::Complete(index) => Some(*index),
+            Step::Stream(..) => None,
+        });
+        let mut outcomes = self.outcomes.drain(..);
+        let mut next = completed.next();
+        let (mut records, mut bytes, mut pages) = (0, 0, 3);
+        let mut kept = VecDeque::new();
+        for (index, pending) in self.pending.drain(..).enumerate() {
+            if next != Some(index) {
+                kept.push_back(pending);
+                continue;
+            }
+            next = completed.next();
+            match (pending.op, outcomes.next()) {
+                (Op::Write(write), Some(outcome)) => {
+                    records += 1;
+                    bytes += write.weight();
+                    self.meters.latency.record(now.saturating_duration_since(write.since).as_secs_f64());
+                    self.rows.extend(acknowledge(write, outcome));
+                }
+                (Op::Commit(commit), _) => {
+                    for (partition, offset, seq) in &commit.offsets {
+                        if let Some(slot) = self.committed.get_mut(partition.0 as usize) {
+                            *slot = (offset.0, *seq);
+                        }
+                    }
+                    (commit.reply)(Ok(()));
+                }
+                (Op::Write(_), None) => {}
+            }
+        }
+        drop(outcomes);
+        self.pending.append(&mut kept);
+        pages += bytes / PAGE_SIZE + records as u64 / 8;
+        for step in steps {
+            if let Step::Stream(_, count) = step {
+                pages += count * super::schema::CHUNK as u64 / PAGE_SIZE;
+            }
+        }
+        if !self.rows.is_empty() {
+            self.shared.published.publish(&mut self.rows);
+            self.shared.consumer.raise();
+        }
+        self.meters.ok.increment(records as u64);
+        self.settle(records, bytes);
+        self.due.wrote(pages);
+    }
+
+    fn settle(&self, records: usize, bytes: u64) {
+        let (records, bytes) = self.shared.queue.answered(records, bytes);
+        self.meters.queue_records.set(records as f64);
+        self.meters.queue_bytes.set(bytes as f64);
+        self.shared.note_drained();
+    }
+
+    /// The transaction failed: answers everything that waits, and stops writing until a probe succeeds.
+    fn give_up(&mut self, failed: &Failed) {
+        let reason = failed.error.to_string();
+        let full = failed.error.sqlite_error_code() == Some(ErrorCode::DiskFull);
+        // SQLite writes the commit mark last, so a commit without room for it did not happen; any other failure there may have
+        // left it on the disk.
+        let unsure =
+            failed.in_commit && !full && failed.error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy);
+        let health = if full {
+            LogHealth::Full(format!(
+                "the embedded log's disk is full ({reason}): free some space; it goes on by itself"
+            ))
+        } else {
+            LogHealth::Away(format!(
+                "the embedded log cannot write ({reason}): check its disk; it is tried again"
+            ))
+        };
+        tracing::error!(%reason, unsure, "the embedded log could not write");
+        let later = match &health {
+            LogHealth::Full(reason) => refused(NotWritten::Full, reason.clone()),
+            LogHealth::Away(reason) | LogHealth::Mismatch(reason) => {
+                refused(NotWritten::Away, reason.clone())
+            }
+            LogHealth::Ready => refused(NotWritten::Away, reason.clone()),
+        };
+        self.shared.health.set(health);
+        let now = if unsure { AppendError::Unknown { reason } } else { later.clone() };
+        self.trouble = Some(Trouble { error: later, unsure, probe_at: Instant::now() + PROBE_EVERY });
+        self.fail_all(now);
+    }
+
+    fn fail_all(&mut self, error: AppendError) {
+        let (mut records, mut bytes) = (0, 0);
+        for pending in self.pending.drain(..) {
+            if let (Some(begun), Op::Write(write)) = (pending.begun, &pending.op) {
+                self.abandoned.push((begun.first, chunks_of(write.value.len())));
+            }
+            match pending.op {
+                Op::Write(write) => {
+                    records += 1;
+                    bytes += write.weight();
+                    let _ = write.reply.send(Err(error.clone()));
+                }
+                Op::Commit(commit) => (commit.reply)(Err(error.to_string())),
+            }
+        }
+        match error {
+            AppendError::NotWritten { .. } => self.meters.not_written.increment(records as u64),
+            AppendError::Unknown { .. } => self.meters.unknown.increment(records as u64),
+        }
+        self.settle(records, bytes);
+    }
+
+    /// What is done between groups: deletion of old records, and the way out of trouble.
+    fn housekeeping(&mut self) {
+        let now = Instant::now();
+        if now >= self.retention.due() {
+            self.retention.look(now, &self.committed);
+            if self.retention.is_active() {
+                self.delete_some(now);
+            }
+        }
+        if self.trouble.as_ref().is_some_and(|trouble| now >= trouble.probe_at) {
+            match self.probe() {
+                Ok(()) => {
+                    tracing::info!("the embedded log can write again");
+                    self.trouble = None;
+                    self.shared.health.set(LogHealth::Ready);
+                }
+                Err(failed) => {
+                    tracing::debug!(error = %failed.error, "the embedded log still cannot write");
+                    if let Some(trouble) = &mut self.trouble {
+                        trouble.probe_at = Instant::now() + PROBE_EVERY;
+                    }
+                }
+            }
+        }
+    }
+
+    fn delete_some(&mut self, now: Instant) {
+        let mut next = 0;
+        // Its sync may wait for the next append's: a deletion that a crash undoes is done again.
+        let deleted = self.transaction(false, |writer| {
+            writer.store.note_ends(&writer.tail)?;
+            next = writer.retention.step(writer.store.connection())?;
+            Ok(())
+        });
+        match deleted {
+            Ok(()) => {
+                self.noted = self.tail.seq;
+                self.retention.stepped(next);
+                self.due.wrote(16);
+            }
+            Err(failed) => {
+                tracing::warn!(error = %failed.error, "the embedded log could not delete old records; it will try again");
+                self.retention.postpone(now);
+            }
+        }
+    }
+
+    /// Tries whether the log can be written again.
+    fn probe(&mut self) -> Result<(), Failed> {
+        if self.trouble.as_ref().is_some_and(|trouble| trouble.unsure) {
+            self.read_again()?;
+        }
+        self.transaction(true, |writer| {
+            let connection = writer.store.connection();
+            connection.execute("INSERT OR REPLACE INTO probe VALUES (0, zeroblob(262144))", [])?;
+            Ok(())
+        })?;
+        let abandoned = std::mem::take(&mut self.abandoned);
+        let cleaned = self.transaction(true, |writer| {
+            let connection = writer.store.connection();
+            connection.execute("DELETE FROM probe", [])?;
+            for (first, count) in &abandoned {
+                connection.execute(
+                    "DELETE FROM chunks WHERE id >= ?1 AND id < ?2",
+                    (*first as i64, (first + count) as i64),
+                )?;
+                connection.execute("DELETE FROM staging WHERE chunk = ?1", [*first as i64])?;
+            }
+            Ok(())
+        });
+        if cleaned.is_err() {
+            self.abandoned = abandoned;
+        }
+        cleaned
+    }
+
+    /// After a commit of unknown outcome: starts the WAL over, so that what may lie in it beyond the last good commit can never
+    /// come back, and reads where the log ends.
+    fn read_again(&mut self) -> Result<(), Failed> {
+        let connection = self.store.connection();
+        let _alone = self.shared.gate.write().unwrap_or_else(PoisonError::into_inner);
+        let checkpointed = checkpoint::checkpoint(connection, "RESTART")?;
+        if checkpointed.busy {
+            let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
+            return Err(rusqlite::Error::SqliteFailure(busy, None).into());
+        }
+        self.tail = read_tail(connection, self.tail.ends.len() as u32)?;
+        self.noted = self.noted.min(self.tail.seq);
+        self.shared.published.reset(self.tail.seq, self.tail.ends.clone());
+        Ok(())
+    }
+}
+
+/// Sends the receipt, lets the reservation go, and returns what the consumer is to see.
+fn acknowledge(write: Write, outcome: Outcome) -> Option<Row> {
+    let Write { partition, key, value, reservation, reply, .. } = write;
+    let (offset, row) = match outcome {
+        Outcome::Record(At { seq, offset, timestamp_ms }, place) => {
+            let value = match place {
+                Place::InRow => RowValue::Here(value),
+                Place::Chunks(first) => RowValue::Chunks { first, size: value.len() as u64 },
+            };
+            let offset = Offset(offset);
+            (offset, Some(Row { seq, partition, offset, timestamp_ms, key, value }))
+        }
+        Outcome::Parked(id) => (Offset(id), None),
+        Outcome::Committed => return None,
+    };
+    drop(reservation);
+    let _ = reply.send(Ok(Receipt { partition, offset }));
+    row
+}
+
+fn now_ms() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
+}
+
+struct Meters {
+    ok: Counter,
+    not_written: Counter,
+    unknown: Counter,
+    latency: Histogram,
+    queue_records: Gauge,
+    queue_bytes: Gauge,
+}
+
+impl Meters {
+    fn new(topic: &'static str) -> Self {
+        let outcome = |outcome: &'static str| counter!(names::PRODUCER_DELIVERIES_TOTAL, "topic" => topic, "outcome" => outcome);
+        Self {
+            ok: outcome("ok"),
+            not_written: outcome("not_written"),
+            unknown: outcome("unknown"),
+            latency: histogram!(names::PRODUCER_ACK_DURATION_SECONDS),
+            queue_records: gauge!(names::PRODUCER_QUEUE_MESSAGES),
+            queue_bytes: gauge!(names::PRODUCER_QUEUE_BYTES),
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The reading half on Kafka: one member of the group, one thread, one queue.
+//!
+//! `run` is the thread's loop; `lanes` are the ways to the partition actors; `starts` finds where partitions begin, on a thread of
+//! its own; `tail` watches the topic and its ends; `held` keeps large records in the buffer they were fetched in.
+
+mod held;
+mod lanes;
+mod run;
+mod starts;
+mod tail;
+
+use super::{
+    native::NativeConsumer,
+    settings::{Role, client_config},
+    watch::Watch,
+};
+use crate::log::{ConsumerPort, TaskConsumer};
+use crate::{Error, config::KafkaConfig};
+use partita_core::DeliveryLimits;
+use std::sync::Arc;
+
+/// A member of the consumer group that reads the task topic.
+pub struct KafkaConsumer {
+    config: KafkaConfig,
+    limits: DeliveryLimits,
+    prefetch_bytes: u64,
+    native: Arc<NativeConsumer>,
+    watch: Watch,
+}
+
+impl KafkaConsumer {
+    /// A consumer that joins the group once it is run. Needs no broker yet: fails only for a wrong configuration. `prefetch_bytes` is
+    /// what may be fetched ahead of the actors.
+    pub fn new(
+        config: &KafkaConfig,
+        limits: DeliveryLimits,
+        prefetch_bytes: u64,
+        max_task: u64,
+    ) -> Result<Self, Error> {
+        let settings = client_config(config, Role::Consumer { prefetch_bytes }, max_task)?;
+        let native = NativeConsumer::new(&settings, &config.topic)
+            .map_err(|error| Error::Log(format!("cannot make a Kafka consumer: {error}")))?;
+        let watch = Watch::new(config, max_task)?;
+        Ok(Self { config: config.clone(), limits, prefetch_bytes, native: Arc::new(native), watch })
+    }
+}
+
+impl TaskConsumer for KafkaConsumer {
+    fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
+        // Weak: whoever keeps the waker does not keep the client.
+        let native = Arc::downgrade(&self.native);
+        Arc::new(move || {
+            if let Some(native) = native.upgrade() {
+                native.wake();
+            }
+        })
+    }
+
+    fn run(self: Box<Self>, port: ConsumerPort) {
+        run::run(*self, port);
+    }
+}

@@ -1,0 +1,608 @@
+//! The consumer's thread: poll, deliver, and do as the supervisor says. It waits for nobody but librdkafka's queue.
+//!
+//! A rebalance is an intent with a number: the group waits until it is answered, the thread goes on polling meanwhile, and an answer
+//! to an intent that was overtaken is ignored.
+
+use super::{
+    super::{
+        native::{NativeConsumer, Polled},
+        watch::Trouble,
+    },
+    KafkaConsumer,
+    held::Holder,
+    lanes::{Gap, Lanes},
+    starts::{self, Asker, Search, Start},
+    tail::Tail,
+};
+use crate::log::{ConsumerCommand, ConsumerEvent, ConsumerPort, Lane};
+use crate::metrics::{CONSUMER_BYTES_TOTAL, CONSUMER_LAST_POLL_TIMESTAMP_SECONDS, CONSUMER_RECORDS_TOTAL};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
+use partita_core::{CommitId, Epoch, FlowControl, Intent, Offset, Partition};
+use rdkafka::error::RDKafkaErrorCode as Code;
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// A round of deliveries ends at this many records or bytes.
+const ROUND_RECORDS: u64 = 1024;
+const ROUND_BYTES: u64 = 8 << 20;
+/// How long a poll waits when nothing is to be looked at meanwhile; commands wake it.
+const IDLE: Duration = Duration::from_millis(250);
+/// How often paused partitions are looked at, and failed seeks tried again.
+const ATTENTIVE: Duration = Duration::from_millis(5);
+/// How long a seek may take.
+const SEEK: Duration = Duration::from_millis(500);
+/// How long the group may take to let this member go, and the actors to let go of its records.
+const LEAVE: Duration = Duration::from_secs(5);
+
+/// What the helping threads found.
+pub(super) enum Note {
+    /// Where the partitions of an assignment begin.
+    Starts { intent: Intent, starts: Vec<Start> },
+    /// The standing of the topic changed.
+    Standing(Result<(), Trouble>),
+    /// The ends of the partitions.
+    Ends(Vec<(Partition, Offset)>),
+}
+
+/// The one question of the group that is not answered yet.
+enum Pending {
+    Assign { intent: Intent, starts: Option<Vec<Start>>, _search: Option<Search> },
+    Revoke { intent: Intent, partitions: Vec<Partition> },
+}
+
+/// Why the loop ends.
+enum End {
+    Close,
+    Fatal(String),
+}
+
+struct Member {
+    native: Arc<NativeConsumer>,
+    port: ConsumerPort,
+    notes: (Sender<Note>, Receiver<Note>),
+    tail: Tail,
+    asker: Asker,
+    holder: Holder,
+    lanes: Lanes,
+    flow: FlowControl,
+    pending: Option<Pending>,
+    intents: u64,
+    generation: u32,
+    owned: BTreeSet<Partition>,
+    /// Lanes whose seek has not succeeded yet.
+    reopening: Vec<Lane>,
+    joined: bool,
+    /// What the watch last said; `None` until it has spoken.
+    standing: Option<Result<(), Trouble>>,
+    meters: Meters,
+}
+
+struct Meters {
+    records: metrics::Counter,
+    bytes: metrics::Counter,
+    last_poll: metrics::Gauge,
+}
+
+/// Runs a consumer to its end.
+pub(super) fn run(consumer: KafkaConsumer, port: ConsumerPort) {
+    let KafkaConsumer { config, limits, prefetch_bytes, native, watch } = consumer;
+    let notes = unbounded();
+    let asker = Asker::of(&watch);
+    let tail = match Tail::start(watch, &native, notes.0.clone()) {
+        Ok(tail) => tail,
+        Err(error) => return (port.events)(ConsumerEvent::Fatal(format!("cannot start a thread: {error}"))),
+    };
+    let member = Member {
+        holder: Holder::new(native.clone(), prefetch_bytes / 4),
+        port,
+        notes,
+        tail,
+        asker,
+        lanes: Lanes::new(config.partitions),
+        flow: FlowControl::new(limits),
+        pending: None,
+        intents: 0,
+        generation: 0,
+        owned: BTreeSet::new(),
+        reopening: Vec::new(),
+        joined: false,
+        standing: None,
+        meters: Meters {
+            records: metrics::counter!(CONSUMER_RECORDS_TOTAL, "topic" => config.topic.clone()),
+            bytes: metrics::counter!(CONSUMER_BYTES_TOTAL, "topic" => config.topic.clone()),
+            last_poll: metrics::gauge!(CONSUMER_LAST_POLL_TIMESTAMP_SECONDS),
+        },
+        native,
+    };
+    member.live();
+}
+
+impl Member {
+    fn live(mut self) {
+        if let Err(error) = self.native.subscribe() {
+            return self.emit(ConsumerEvent::Fatal(error.to_string()));
+        }
+        let end = loop {
+            if let Some(end) = self.obey() {
+                break end;
+            }
+            self.read_notes();
+            if let Some(end) = self.round() {
+                break end;
+            }
+        };
+        match end {
+            End::Close => self.leave(),
+            End::Fatal(reason) => self.die(reason),
+        }
+    }
+
+    fn emit(&self, event: ConsumerEvent) {
+        (self.port.events)(event);
+    }
+
+    /// Polls until the queue is empty or the round is full, then delivers.
+    fn round(&mut self) -> Option<End> {
+        let mut wait = self.patience();
+        let mut end = None;
+        loop {
+            match self.native.poll(std::mem::take(&mut wait)) {
+                Polled::Nothing => break,
+                Polled::Served => {}
+                Polled::Record(record) => {
+                    let partition = record.partition();
+                    if let Err(gap) = self.lanes.take(record, &self.holder) {
+                        self.halt_for_gap(partition, &gap);
+                    }
+                    let (records, bytes) = self.lanes.round();
+                    if records >= ROUND_RECORDS || bytes >= ROUND_BYTES {
+                        break;
+                    }
+                }
+                other => {
+                    // What was read before is delivered before.
+                    self.deliver();
+                    end = self.serve(other);
+                    if end.is_some() {
+                        break;
+                    }
+                }
+            }
+        }
+        self.deliver();
+        self.regulate();
+        self.reopen();
+        self.check_joined();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.meters.last_poll.set(now.as_secs_f64());
+        end
+    }
+
+    fn patience(&self) -> Duration {
+        let attentive = !self.reopening.is_empty() || self.flow.paused().next().is_some();
+        if attentive { ATTENTIVE } else { IDLE }
+    }
+
+    fn deliver(&mut self) {
+        let (records, bytes) = self.lanes.round();
+        if records > 0 {
+            self.meters.records.increment(records);
+            self.meters.bytes.increment(bytes);
+            let flow = &mut self.flow;
+            self.lanes.deliver(|partition, outstanding| flow.observe(partition, outstanding));
+        }
+    }
+
+    /// Pauses and resumes partitions by what is outstanding.
+    fn regulate(&mut self) {
+        let paused: Vec<_> = self.flow.paused().collect();
+        for partition in paused {
+            if let Some(outstanding) = self.lanes.outstanding(partition) {
+                self.flow.observe(partition, outstanding);
+            }
+        }
+        let changes = self.flow.decide();
+        for paused in [true, false] {
+            let which: Vec<_> = changes
+                .iter()
+                .filter(|change| change.paused == paused)
+                .map(|change| change.partition)
+                .collect();
+            if which.is_empty() {
+                continue;
+            }
+            self.native.set_paused(&which, paused);
+            for partition in which {
+                self.emit(ConsumerEvent::Paused { partition, paused });
+            }
+        }
+    }
+
+    fn serve(&mut self, polled: Polled) -> Option<End> {
+        match polled {
+            Polled::Nothing | Polled::Served | Polled::Record(_) => None,
+            Polled::Rebalance { assign: true, partitions } => {
+                self.offered(partitions);
+                None
+            }
+            Polled::Rebalance { assign: false, partitions } => {
+                self.taken(partitions);
+                None
+            }
+            Polled::Committed { commit, partitions, error } => {
+                self.committed(commit, partitions, error);
+                None
+            }
+            Polled::Error { code, fatal, partition, reason } => self.failed(code, fatal, partition, reason),
+        }
+    }
+
+    fn failed(
+        &mut self,
+        code: Code,
+        fatal: bool,
+        partition: Option<(Partition, i64)>,
+        reason: String,
+    ) -> Option<End> {
+        if fatal || code == Code::Fatal {
+            let detail = self.native.client().fatal_error();
+            return Some(End::Fatal(detail.map_or(reason, |(code, text)| format!("{code}: {text}"))));
+        }
+        match (code, partition) {
+            (Code::AllBrokersDown, _) => self.tail.alarm(),
+            (
+                Code::AutoOffsetReset
+                | Code::OffsetOutOfRange
+                | Code::BadMessage
+                | Code::BadCompression
+                | Code::InvalidMessage
+                | Code::InvalidMessageSize
+                | Code::MessageSizeTooLarge
+                | Code::NotImplemented,
+                Some((partition, offset)),
+            ) => self.halt(partition, format!("at offset {offset}: {code}: {reason}")),
+            _ => tracing::warn!(?code, ?partition, reason, "the Kafka consumer reports an error"),
+        }
+        None
+    }
+
+    fn halt_for_gap(&mut self, partition: Partition, gap: &Gap) {
+        let Gap { expected, found } = gap;
+        let missing = found.0 - expected.0;
+        self.halt(
+            partition,
+            format!("expected offset {expected}, found {found}: {missing} tasks were skipped. Look for deleted or damaged records"),
+        );
+    }
+
+    /// Closes a lane whose records cannot be continued, and says so.
+    fn halt(&mut self, partition: Partition, detail: String) {
+        let Some(epoch) = self.shut(partition) else { return };
+        tracing::error!(%partition, detail, "the partition is halted");
+        self.emit(ConsumerEvent::Discontinuity { partition, epoch, detail });
+    }
+
+    /// Closes a lane and stops fetching for it.
+    fn shut(&mut self, partition: Partition) -> Option<Epoch> {
+        let epoch = self.close_lane(partition)?;
+        self.native.set_paused(&[partition], true);
+        Some(epoch)
+    }
+
+    fn close_lane(&mut self, partition: Partition) -> Option<Epoch> {
+        self.flow.close(partition);
+        let reopening = self.reopening.iter().position(|lane| lane.partition == partition);
+        let reopening = reopening.map(|index| self.reopening.swap_remove(index).epoch);
+        self.lanes.close(partition).or(reopening)
+    }
+
+    // ---- rebalances ----
+
+    fn next_intent(&mut self) -> Intent {
+        self.intents += 1;
+        Intent(self.intents)
+    }
+
+    fn check_joined(&mut self) {
+        if !self.joined && self.native.generation().is_some() {
+            self.joined = true;
+            self.emit(ConsumerEvent::Joined);
+        }
+    }
+
+    fn offered(&mut self, partitions: Vec<Partition>) {
+        self.check_joined();
+        if partitions.is_empty() {
+            return said("assignment", self.native.assign(&[]));
+        }
+        let intent = self.next_intent();
+        tracing::info!(?intent, ?partitions, "partitions are assigned");
+        let search = starts::search(intent, partitions, &self.native, &self.asker, &self.notes.0);
+        let search = search
+            .inspect_err(|error| tracing::error!(%error, "cannot start a thread to find start offsets"))
+            .ok();
+        self.pending = Some(Pending::Assign { intent, starts: None, _search: search });
+    }
+
+    fn taken(&mut self, partitions: Vec<Partition>) {
+        self.check_joined();
+        for &partition in &partitions {
+            self.close_lane(partition);
+        }
+        let lost = self.native.assignment_lost();
+        tracing::info!(?partitions, lost, "partitions are revoked");
+        if lost || partitions.is_empty() {
+            self.pending = None;
+            self.give_back(&partitions);
+            if !partitions.is_empty() {
+                self.emit(ConsumerEvent::Lost { partitions });
+            }
+            return;
+        }
+        let intent = self.next_intent();
+        self.pending = Some(Pending::Revoke { intent, partitions: partitions.clone() });
+        self.emit(ConsumerEvent::Revoking { intent, partitions });
+    }
+
+    fn give_back(&mut self, partitions: &[Partition]) {
+        for partition in partitions {
+            self.owned.remove(partition);
+        }
+        said("revocation", self.native.unassign(partitions));
+    }
+
+    /// Offers the assignment to the supervisor once its starts are found and the topic is known to be the right one.
+    fn offer(&mut self) {
+        let Some(Pending::Assign { intent, starts: Some(starts), .. }) = &self.pending else { return };
+        if self.standing != Some(Ok(())) {
+            return;
+        }
+        self.generation = self.generation.max(self.native.generation().unwrap_or(0));
+        let partitions = starts.iter().map(|start| (start.partition, start.offset)).collect();
+        self.emit(ConsumerEvent::Assigned { intent: *intent, generation: self.generation, partitions });
+    }
+
+    fn complete_assign(&mut self, answered: Intent, lanes: Vec<Lane>) {
+        let starts = match self.pending.take() {
+            Some(Pending::Assign { intent, starts: Some(starts), .. }) if intent == answered => starts,
+            other => {
+                self.pending = other;
+                return tracing::debug!(?answered, "an answer to an overtaken assignment is ignored");
+            }
+        };
+        let from = |start: &Start| {
+            let lane = lanes.iter().find(|lane| lane.partition == start.partition);
+            (start.partition, lane.map_or(start.offset, |lane| lane.start))
+        };
+        let list: Vec<_> = starts.iter().map(from).collect();
+        if let Err(reason) = self.native.assign(&list) {
+            return tracing::warn!(reason, "the group took the assignment back before it was answered");
+        }
+        self.owned.extend(list.iter().map(|(partition, _)| *partition));
+        let idle: Vec<_> = starts
+            .iter()
+            .filter(|start| {
+                start.broken.is_some() || !lanes.iter().any(|lane| lane.partition == start.partition)
+            })
+            .map(|start| start.partition)
+            .collect();
+        let live: Vec<_> = list
+            .iter()
+            .map(|(partition, _)| *partition)
+            .filter(|partition| !idle.contains(partition))
+            .collect();
+        // librdkafka remembers pauses across assignments: state both explicitly.
+        self.native.set_paused(&idle, true);
+        self.native.set_paused(&live, false);
+        for lane in lanes {
+            let (partition, epoch) = (lane.partition, lane.epoch);
+            match starts.iter().find(|start| start.partition == partition) {
+                Some(Start { broken: Some(detail), .. }) => {
+                    tracing::error!(%partition, detail, "the partition is halted");
+                    self.emit(ConsumerEvent::Discontinuity { partition, epoch, detail: detail.clone() });
+                }
+                Some(_) => {
+                    self.flow.open(partition);
+                    self.lanes.open(lane);
+                }
+                None => tracing::warn!(%partition, "a lane for a partition that is not assigned is ignored"),
+            }
+        }
+    }
+
+    fn complete_revoke(&mut self, answered: Intent) {
+        match self.pending.take() {
+            Some(Pending::Revoke { intent, partitions }) if intent == answered => self.give_back(&partitions),
+            other => {
+                self.pending = other;
+                tracing::debug!(?answered, "an answer to an overtaken revocation is ignored");
+            }
+        }
+    }
+
+    // ---- commands and notes ----
+
+    fn obey(&mut self) -> Option<End> {
+        loop {
+            match self.port.commands.try_recv() {
+                Ok(ConsumerCommand::CompleteAssign { intent, lanes }) => self.complete_assign(intent, lanes),
+                Ok(ConsumerCommand::CompleteRevoke { intent }) => self.complete_revoke(intent),
+                Ok(ConsumerCommand::CloseLane { partition, epoch }) => {
+                    if self.lanes.epoch(partition) == Some(epoch) {
+                        self.shut(partition);
+                    }
+                }
+                Ok(ConsumerCommand::Reopen(lane)) => {
+                    self.close_lane(lane.partition);
+                    if self.owned.contains(&lane.partition) {
+                        self.reopening.push(lane);
+                        self.reopen();
+                    }
+                }
+                Ok(ConsumerCommand::Commit { commit, offsets }) => self.commit(commit, offsets),
+                Ok(ConsumerCommand::Close) | Err(TryRecvError::Disconnected) => return Some(End::Close),
+                Err(TryRecvError::Empty) => return None,
+            }
+        }
+    }
+
+    /// Seeks what is to be reopened; what fails is tried again in the next round.
+    fn reopen(&mut self) {
+        for lane in std::mem::take(&mut self.reopening) {
+            let partition = lane.partition;
+            match self.native.seek(partition, lane.start, SEEK) {
+                Ok(()) => {
+                    self.flow.open(partition);
+                    self.lanes.open(lane);
+                    self.native.set_paused(&[partition], false);
+                }
+                Err(reason) => {
+                    tracing::warn!(%partition, reason, "a seek failed and is tried again");
+                    self.reopening.push(lane);
+                }
+            }
+        }
+    }
+
+    fn commit(&mut self, commit: CommitId, offsets: Vec<(Partition, Offset)>) {
+        let (owned, foreign): (Vec<_>, Vec<_>) =
+            offsets.into_iter().partition(|(partition, _)| self.owned.contains(partition));
+        if !foreign.is_empty() {
+            tracing::warn!(?foreign, "offsets of partitions that are not owned are not committed");
+        }
+        let sent = match owned.is_empty() {
+            true => Err("the partitions are not owned any more".to_owned()),
+            false => self.native.commit(commit, &owned),
+        };
+        if let Err(reason) = sent {
+            self.emit(ConsumerEvent::CommitDone { commit, committed: Vec::new(), error: Some(reason) });
+        }
+    }
+
+    fn committed(
+        &mut self,
+        commit: CommitId,
+        partitions: Vec<(Partition, Option<Code>)>,
+        error: Option<Code>,
+    ) {
+        let failed = partitions
+            .iter()
+            .find_map(|(partition, error)| error.map(|code| format!("partition {partition}: {code}")));
+        // An error of the whole request says nothing of its partitions: count none as stored.
+        let committed = match error {
+            Some(_) => Vec::new(),
+            None => {
+                partitions.iter().filter(|(_, error)| error.is_none()).map(|(stored, _)| *stored).collect()
+            }
+        };
+        let error = error.map(|code| code.to_string()).or(failed);
+        self.emit(ConsumerEvent::CommitDone { commit, committed, error });
+    }
+
+    fn read_notes(&mut self) {
+        while let Ok(note) = self.notes.1.try_recv() {
+            match note {
+                Note::Starts { intent, starts: found } => {
+                    if let Some(Pending::Assign { intent: pending, starts, .. }) = &mut self.pending
+                        && *pending == intent
+                    {
+                        *starts = Some(found);
+                        self.offer();
+                    }
+                }
+                Note::Ends(ends) => self.emit(ConsumerEvent::HighWatermarks(ends)),
+                Note::Standing(standing) => self.stand(standing),
+            }
+        }
+    }
+
+    fn stand(&mut self, standing: Result<(), Trouble>) {
+        let before = self.standing.replace(standing.clone());
+        match standing {
+            Ok(()) => {
+                if !matches!(before, None | Some(Ok(()))) {
+                    self.emit(ConsumerEvent::Away(None));
+                }
+                self.offer();
+            }
+            Err(Trouble::Away(reason)) => self.emit(ConsumerEvent::Away(Some(reason))),
+            Err(Trouble::Mismatch(reason)) => {
+                for partition in self.lanes.open_partitions() {
+                    self.halt(partition, reason.clone());
+                }
+                self.emit(ConsumerEvent::Away(Some(reason)));
+            }
+        }
+    }
+
+    // ---- the end ----
+
+    /// Leaves the group, answering what it still asks, within a deadline.
+    fn leave(mut self) {
+        for partition in self.lanes.open_partitions() {
+            self.close_lane(partition);
+        }
+        match self.pending.take() {
+            Some(Pending::Revoke { partitions, .. }) => self.give_back(&partitions),
+            Some(Pending::Assign { .. }) => said("assignment", self.native.assign(&[])),
+            None => {}
+        }
+        if let Err(reason) = self.native.begin_close() {
+            tracing::warn!(reason, "the group could not be left in good order");
+        }
+        let deadline = Instant::now() + LEAVE;
+        while !self.native.is_closed() && Instant::now() < deadline {
+            match self.native.poll(ATTENTIVE) {
+                Polled::Rebalance { assign: true, .. } => said("assignment", self.native.assign(&[])),
+                Polled::Rebalance { assign: false, partitions } => self.give_back(&partitions),
+                Polled::Committed { commit, partitions, error } => self.committed(commit, partitions, error),
+                Polled::Nothing | Polled::Served | Polled::Record(_) | Polled::Error { .. } => {}
+            }
+        }
+        let left = self.native.is_closed();
+        if !left {
+            tracing::warn!(
+                "the group was not left in time: its coordinator will notice after session.timeout.ms"
+            );
+        }
+        self.emit(ConsumerEvent::Closed);
+        self.bury(left);
+    }
+
+    fn die(mut self, reason: String) {
+        for partition in self.lanes.open_partitions() {
+            self.close_lane(partition);
+        }
+        self.emit(ConsumerEvent::Fatal(reason));
+        self.bury(true);
+    }
+
+    /// Destroys the client on this thread, once nobody holds its records. One that could hang is left to the process's end instead.
+    fn bury(self, quiet: bool) {
+        let Self { native, holder, tail, pending, .. } = self;
+        drop((holder, tail, pending));
+        let deadline = Instant::now() + LEAVE;
+        let mut native = native;
+        while quiet && Instant::now() < deadline {
+            match Arc::try_unwrap(native) {
+                Ok(client) => return drop(client),
+                Err(shared) => native = shared,
+            }
+            thread::sleep(ATTENTIVE);
+        }
+        tracing::warn!(
+            "the Kafka consumer is not destroyed: its records are still held, or its group was not left"
+        );
+        std::mem::forget(native);
+    }
+}
+
+fn said(what: &str, outcome: Result<(), String>) {
+    if let Err(reason) = outcome {
+        tracing::warn!(reason, "librdkafka refused the answer to a {what}");
+    }
+}

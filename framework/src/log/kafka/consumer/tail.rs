@@ -1,0 +1,92 @@
+//! The ends of the partitions and the standing of the topic, told to the consumer's thread every few seconds.
+
+use super::{
+    super::{
+        native::NativeConsumer,
+        watch::{PROBE_INTERVAL, Standing, Trouble, Watch},
+    },
+    run::Note,
+};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use std::{
+    io,
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+/// How often the ends are asked for.
+const ENDS_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The thread's other side. The thread ends soon after this is dropped.
+pub(super) struct Tail {
+    alarmed: Arc<AtomicBool>,
+    wake: Sender<()>,
+}
+
+impl Tail {
+    pub(super) fn start(watch: Watch, native: &Arc<NativeConsumer>, notes: Sender<Note>) -> io::Result<Self> {
+        let (wake, woken) = bounded(1);
+        let alarmed = Arc::new(AtomicBool::new(false));
+        let tail = Self { alarmed: alarmed.clone(), wake };
+        let native = Arc::downgrade(native);
+        thread::Builder::new()
+            .name("partita-kafka-tail".into())
+            .spawn(move || follow(watch, &alarmed, &woken, &native, &notes))?;
+        Ok(tail)
+    }
+
+    /// The client lost its brokers: look at once.
+    pub(super) fn alarm(&self) {
+        self.alarmed.store(true, Ordering::SeqCst);
+        let _ = self.wake.try_send(());
+    }
+}
+
+fn follow(
+    mut watch: Watch,
+    alarmed: &AtomicBool,
+    woken: &Receiver<()>,
+    native: &Weak<NativeConsumer>,
+    notes: &Sender<Note>,
+) {
+    let mut standing = Standing::default();
+    let mut told: Option<Result<(), Trouble>> = None;
+    let mut asked: Option<Instant> = None;
+    let tell = |note: Note| {
+        let heard = notes.send(note).is_ok();
+        if let Some(native) = native.upgrade() {
+            native.wake();
+        }
+        heard
+    };
+    loop {
+        let answer = watch.probe();
+        let judged = standing.judge(answer, alarmed.swap(false, Ordering::SeqCst), false, Instant::now());
+        if let Some(news) = judged
+            && told.as_ref() != Some(&news)
+        {
+            told = Some(news.clone());
+            if !tell(Note::Standing(news)) {
+                return;
+            }
+        }
+        if told == Some(Ok(())) && asked.is_none_or(|asked| asked.elapsed() >= ENDS_INTERVAL) {
+            asked = Some(Instant::now());
+            match watch.high_watermarks() {
+                Ok(ends) => {
+                    if !tell(Note::Ends(ends)) {
+                        return;
+                    }
+                }
+                Err(reason) => tracing::debug!(reason, "the ends of the partitions are not known"),
+            }
+        }
+        if let Err(RecvTimeoutError::Disconnected) = woken.recv_timeout(PROBE_INTERVAL) {
+            return;
+        }
+    }
+}

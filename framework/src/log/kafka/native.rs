@@ -1,0 +1,494 @@
+//! A group consumer on librdkafka's event queue, as safe Rust.
+//!
+//! rdkafka's own `BaseConsumer` hides what this engine lives by: which partition an error belongs to, which commit an answer is
+//! for, and a poll that another thread can end. So this module speaks to the C API directly, for those calls only.
+#![allow(unsafe_code)]
+
+use super::client::{self, Context};
+use partita_core::{CommitId, Offset, Partition};
+use rdkafka::{
+    ClientConfig, TopicPartitionList,
+    bindings::{self as rd, rd_kafka_resp_err_t as RespErr},
+    client::Client,
+    config::RDKafkaLogLevel,
+    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    types::RDKafkaType,
+};
+use std::{ffi::CStr, os::raw::c_char, ptr, slice, time::Duration};
+
+/// One thing taken from the consumer's queue.
+pub(super) enum Polled {
+    /// The queue is empty, or the poll was ended by `wake`.
+    Nothing,
+    /// Something was dealt with; there may be more.
+    Served,
+    /// A record.
+    Record(Fetched),
+    /// The group gives or takes partitions and waits for the answer.
+    Rebalance {
+        /// Given, rather than taken.
+        assign: bool,
+        /// Which; may be empty.
+        partitions: Vec<Partition>,
+    },
+    /// A commit was answered.
+    Committed {
+        /// Which.
+        commit: CommitId,
+        /// Each partition with its own outcome.
+        partitions: Vec<(Partition, Option<RDKafkaErrorCode>)>,
+        /// What failed as a whole.
+        error: Option<RDKafkaErrorCode>,
+    },
+    /// Something is wrong.
+    Error {
+        /// librdkafka's code.
+        code: RDKafkaErrorCode,
+        /// Whether the client is broken for good.
+        fatal: bool,
+        /// The partition it is about, and the offset where it happened.
+        partition: Option<(Partition, i64)>,
+        /// For people.
+        reason: String,
+    },
+}
+
+/// How the group moves partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// All are taken, then all are given.
+    Eager,
+    /// Only what changes is taken and given.
+    Cooperative,
+}
+
+/// A member of a consumer group, for one topic.
+pub(super) struct NativeConsumer {
+    // Declared first: the queue goes before the client it belongs to.
+    queue: Queue,
+    client: Client<Context>,
+    topic: String,
+}
+
+struct Queue(*mut rd::rd_kafka_queue_t);
+
+// SAFETY: librdkafka's queues may be used from any thread; their own lock guards them.
+unsafe impl Send for Queue {}
+// SAFETY: as above.
+unsafe impl Sync for Queue {}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        // SAFETY: the pointer came from rd_kafka_queue_get_consumer, which counts a reference that is given back once, here.
+        unsafe { rd::rd_kafka_queue_destroy(self.0) }
+    }
+}
+
+impl NativeConsumer {
+    /// A consumer that has not joined its group yet.
+    pub(super) fn new(config: &ClientConfig, topic: &str) -> KafkaResult<Self> {
+        let native = config.create_native_config()?;
+        let events =
+            rd::RD_KAFKA_EVENT_REBALANCE | rd::RD_KAFKA_EVENT_OFFSET_COMMIT | rd::RD_KAFKA_EVENT_ERROR;
+        // SAFETY: the configuration is alive, and nobody else has it.
+        unsafe { rd::rd_kafka_conf_set_events(native.ptr(), events) };
+        let client = Client::new(config, native, RDKafkaType::RD_KAFKA_CONSUMER, Context::quiet())?;
+        // SAFETY: the client is alive; with the main queue forwarded, one queue carries logs, errors, events and records.
+        let queue = unsafe {
+            rd::rd_kafka_poll_set_consumer(client.native_ptr());
+            rd::rd_kafka_queue_get_consumer(client.native_ptr())
+        };
+        if queue.is_null() {
+            return Err(KafkaError::ClientCreation("a consumer needs a group".into()));
+        }
+        Ok(Self { queue: Queue(queue), client, topic: topic.into() })
+    }
+
+    /// The client, for what rdkafka does safely.
+    pub(super) fn client(&self) -> &Client<Context> {
+        &self.client
+    }
+
+    /// Joins the group.
+    pub(super) fn subscribe(&self) -> KafkaResult<()> {
+        let mut list = TopicPartitionList::new();
+        list.add_topic_unassigned(&self.topic);
+        // SAFETY: client and list are alive for the call, which copies the list.
+        let code = unsafe { rd::rd_kafka_subscribe(self.rk(), list.ptr()) };
+        check(code).map_err(|code| KafkaError::Subscription(code.to_string()))
+    }
+
+    /// Takes the next thing from the queue, waiting for it at most this long.
+    pub(super) fn poll(&self, timeout: Duration) -> Polled {
+        // SAFETY: the queue is alive. The event is owned from here on, by `Event`.
+        let event = unsafe { rd::rd_kafka_queue_poll(self.queue.0, millis(timeout)) };
+        if event.is_null() {
+            return Polled::Nothing;
+        }
+        let event = Event(event);
+        // SAFETY: the event is alive.
+        match unsafe { rd::rd_kafka_event_type(event.0) } {
+            rd::RD_KAFKA_EVENT_FETCH => Fetched::new(event),
+            rd::RD_KAFKA_EVENT_REBALANCE => event.rebalance(),
+            rd::RD_KAFKA_EVENT_OFFSET_COMMIT => event.committed(),
+            rd::RD_KAFKA_EVENT_ERROR => event.error(),
+            rd::RD_KAFKA_EVENT_LOG => event.log(),
+            _ => Polled::Served,
+        }
+    }
+
+    /// Ends the present poll, or else the next one, at once. From any thread.
+    pub(super) fn wake(&self) {
+        // SAFETY: the queue is alive, and this call is thread-safe.
+        unsafe { rd::rd_kafka_queue_yield(self.queue.0) }
+    }
+
+    /// Answers "given" with where to start; an eager group's list is the whole assignment.
+    pub(super) fn assign(&self, partitions: &[(Partition, Offset)]) -> Result<(), String> {
+        let list = self.list(partitions.iter().map(|&(partition, offset)| (partition, offset.0 as i64)));
+        match self.protocol() {
+            // SAFETY: client and list are alive for the call, which copies the list.
+            Protocol::Cooperative => self
+                .error(unsafe { rd::rd_kafka_incremental_assign(self.rk(), list.ptr()) })
+                .map_err(|(_, reason)| reason),
+            Protocol::Eager => {
+                // SAFETY: as above.
+                check(unsafe { rd::rd_kafka_assign(self.rk(), list.ptr()) }).map_err(|code| code.to_string())
+            }
+        }
+    }
+
+    /// Answers "taken".
+    pub(super) fn unassign(&self, partitions: &[Partition]) -> Result<(), String> {
+        match self.protocol() {
+            Protocol::Cooperative => {
+                let list = self.list(partitions.iter().map(|&partition| (partition, 0)));
+                // SAFETY: client and list are alive for the call, which copies the list.
+                self.error(unsafe { rd::rd_kafka_incremental_unassign(self.rk(), list.ptr()) })
+                    .map_err(|(_, reason)| reason)
+            }
+            // SAFETY: the client is alive; a null list takes all back.
+            Protocol::Eager => {
+                check(unsafe { rd::rd_kafka_assign(self.rk(), ptr::null()) }).map_err(|code| code.to_string())
+            }
+        }
+    }
+
+    /// The protocol of the present membership.
+    pub(super) fn protocol(&self) -> Protocol {
+        // SAFETY: the client is alive; the string is a constant of librdkafka, or null before the first join.
+        let name = unsafe {
+            let name = rd::rd_kafka_rebalance_protocol(self.rk());
+            if name.is_null() { return Protocol::Eager } else { CStr::from_ptr(name) }
+        };
+        if name.to_bytes() == b"COOPERATIVE" { Protocol::Cooperative } else { Protocol::Eager }
+    }
+
+    /// Whether the partitions are being taken because they are somebody else's already.
+    pub(super) fn assignment_lost(&self) -> bool {
+        // SAFETY: the client is alive.
+        unsafe { rd::rd_kafka_assignment_lost(self.rk()) != 0 }
+    }
+
+    /// The group's generation, or the member's epoch under `group.protocol=consumer`. `None` before the first join.
+    pub(super) fn generation(&self) -> Option<u32> {
+        // SAFETY: the client is alive; what it returns is owned here and destroyed once.
+        let generation = unsafe {
+            let metadata = rd::rd_kafka_consumer_group_metadata(self.rk());
+            if metadata.is_null() {
+                return None;
+            }
+            let generation = rd::rd_kafka_consumer_group_metadata_generation_id(metadata);
+            rd::rd_kafka_consumer_group_metadata_destroy(metadata);
+            generation
+        };
+        u32::try_from(generation).ok().filter(|&generation| generation > 0)
+    }
+
+    /// Pauses or resumes partitions.
+    pub(super) fn set_paused(&self, partitions: &[Partition], paused: bool) {
+        let list = self.list(partitions.iter().map(|&partition| (partition, 0)));
+        // SAFETY: client and list are alive for the call. Its result says only that a partition is not there any more, in
+        // which case there is nothing to pause.
+        unsafe {
+            if paused {
+                rd::rd_kafka_pause_partitions(self.rk(), list.ptr());
+            } else {
+                rd::rd_kafka_resume_partitions(self.rk(), list.ptr());
+            }
+        }
+    }
+
+    /// Moves an assigned partition; records that were fetched before are not delivered after this returns `Ok`.
+    pub(super) fn seek(&self, partition: Partition, offset: Offset, timeout: Duration) -> Result<(), String> {
+        let list = self.list([(partition, offset.0 as i64)].into_iter());
+        // SAFETY: client and list are alive for the call.
+        self.error(unsafe { rd::rd_kafka_seek_partitions(self.rk(), list.ptr(), millis(timeout)) })
+            .map_err(|(_, reason)| reason)?;
+        match list.elements().first().map(|element| element.error()) {
+            Some(Err(error)) => Err(error.to_string()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends a commit, answered by `Polled::Committed`.
+    pub(super) fn commit(&self, commit: CommitId, offsets: &[(Partition, Offset)]) -> Result<(), String> {
+        let list = self.list(offsets.iter().map(|&(partition, offset)| (partition, offset.0 as i64)));
+        // SAFETY: client, list and queue are alive for the call, which copies the list and counts a reference of the queue.
+        // The opaque is a number, never followed.
+        let code = unsafe {
+            rd::rd_kafka_commit_queue(self.rk(), list.ptr(), self.queue.0, None, commit.0 as usize as *mut _)
+        };
+        check(code).map_err(|code| code.to_string())
+    }
+
+    /// What is committed for each of these partitions; `None` where nothing is. Waits for the coordinator at most this long.
+    pub(super) fn committed(
+        &self,
+        partitions: &[Partition],
+        timeout: Duration,
+    ) -> Result<Vec<(Partition, Option<Offset>)>, String> {
+        let list = self.list(partitions.iter().map(|&partition| (partition, -1001)));
+        // SAFETY: client and list are alive for the call.
+        check(unsafe { rd::rd_kafka_committed(self.rk(), list.ptr(), millis(timeout)) })
+            .map_err(|code| code.to_string())?;
+        elements(list.ptr())
+            .iter()
+            .map(|element| match check(element.err) {
+                Ok(()) => {
+                    Ok((Partition(element.partition as u32), u64::try_from(element.offset).ok().map(Offset)))
+                }
+                Err(code) => Err(format!("partition {}: {code}", element.partition)),
+            })
+            .collect()
+    }
+
+    /// Begins to leave the group: what is still taken comes as events of `poll`, until `is_closed`.
+    pub(super) fn begin_close(&self) -> Result<(), String> {
+        // SAFETY: client and queue are alive.
+        self.error(unsafe { rd::rd_kafka_consumer_close_queue(self.rk(), self.queue.0) })
+            .map_err(|(_, reason)| reason)
+    }
+
+    /// Whether the group was left.
+    pub(super) fn is_closed(&self) -> bool {
+        // SAFETY: the client is alive.
+        unsafe { rd::rd_kafka_consumer_closed(self.rk()) == 1 }
+    }
+
+    fn rk(&self) -> *mut rd::rd_kafka_t {
+        self.client.native_ptr()
+    }
+
+    fn list(&self, partitions: impl Iterator<Item = (Partition, i64)>) -> TopicPartitionList {
+        let list = TopicPartitionList::with_capacity(partitions.size_hint().0);
+        let topic = std::ffi::CString::new(self.topic.as_str()).unwrap_or_default();
+        for (partition, offset) in partitions {
+            // SAFETY: the list is alive, and the new element is too while nothing else is added. librdkafka copies the name.
+            unsafe {
+                let element =
+                    rd::rd_kafka_topic_partition_list_add(list.ptr(), topic.as_ptr(), partition.0 as i32);
+                (*element).offset = offset;
+            }
+        }
+        list
+    }
+
+    fn error(&self, error: *mut rd::rd_kafka_error_t) -> Result<(), (RDKafkaErrorCode, String)> {
+        take_error(error)
+    }
+}
+
+/// Takes an error object apart and frees it.
+pub(super) fn take_error(error: *mut rd::rd_kafka_error_t) -> Result<(), (RDKafkaErrorCode, String)> {
+    if error.is_null() {
+        return Ok(());
+    }
+    // SAFETY: the caller just received the error from librdkafka and owns it; its string is copied before it is destroyed.
+    unsafe {
+        let code = RDKafkaErrorCode::from(rd::rd_kafka_error_code(error));
+        let reason = CStr::from_ptr(rd::rd_kafka_error_string(error)).to_string_lossy().into_owned();
+        rd::rd_kafka_error_destroy(error);
+        Err((code, reason))
+    }
+}
+
+fn check(code: RespErr) -> Result<(), RDKafkaErrorCode> {
+    match code {
+        RespErr::RD_KAFKA_RESP_ERR_NO_ERROR => Ok(()),
+        code => Err(code.into()),
+    }
+}
+
+fn millis(timeout: Duration) -> i32 {
+    // Rounded up: a wait of less than a millisecond must not become a busy loop.
+    timeout.as_nanos().div_ceil(1_000_000).min(i32::MAX as u128) as i32
+}
+
+/// The elements of a list that is alive as long as the result is used.
+fn elements<'a>(list: *const rd::rd_kafka_topic_partition_list_t) -> &'a [rd::rd_kafka_topic_partition_t] {
+    // SAFETY: every caller holds the owner of the list (an event or a `TopicPartitionList`) while it uses the slice, and
+    // nothing changes the list meanwhile.
+    unsafe {
+        match list.as_ref() {
+            Some(list) if list.cnt > 0 => slice::from_raw_parts(list.elems, list.cnt as usize),
+            _ => &[],
+        }
+    }
+}
+
+struct Event(*mut rd::rd_kafka_event_t);
+
+// SAFETY: an event is owned by one holder at a time, and librdkafka lets any thread read and destroy it.
+unsafe impl Send for Event {}
+// SAFETY: shared access only reads fields that do not change once the event exists.
+unsafe impl Sync for Event {}
+
+impl Drop for Event {
+    fn drop(&mut self) {
+        // SAFETY: the event is owned, and destroyed once.
+        unsafe { rd::rd_kafka_event_destroy(self.0) }
+    }
+}
+
+impl Event {
+    fn code(&self) -> RespErr {
+        // SAFETY: the event is alive.
+        unsafe { rd::rd_kafka_event_error(self.0) }
+    }
+
+    fn list(&self) -> &[rd::rd_kafka_topic_partition_t] {
+        // SAFETY: the event is alive and owns the list.
+        elements(unsafe { rd::rd_kafka_event_topic_partition_list(self.0) })
+    }
+
+    fn rebalance(&self) -> Polled {
+        Polled::Rebalance {
+            assign: self.code() == RespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS,
+            partitions: self.list().iter().map(|element| Partition(element.partition as u32)).collect(),
+        }
+    }
+
+    fn committed(&self) -> Polled {
+        // SAFETY: the event is alive; the opaque is the number that `commit` gave.
+        let commit = CommitId(unsafe { rd::rd_kafka_event_opaque(self.0) } as usize as u64);
+        let outcome = |element: &rd::rd_kafka_topic_partition_t| {
+            (Partition(element.partition as u32), check(element.err).err())
+        };
+        Polled::Committed {
+            commit,
+            partitions: self.list().iter().map(outcome).collect(),
+            error: check(self.code()).err(),
+        }
+    }
+
+    fn error(&self) -> Polled {
+        let code = RDKafkaErrorCode::from(self.code());
+        client::count(code);
+        // SAFETY: the event is alive; the string belongs to it and is copied; the partition is owned here and destroyed once.
+        unsafe {
+            let reason = text(rd::rd_kafka_event_error_string(self.0));
+            let partition = rd::rd_kafka_event_topic_partition(self.0);
+            let place = partition.as_ref().map(|place| (Partition(place.partition as u32), place.offset));
+            if !partition.is_null() {
+                rd::rd_kafka_topic_partition_destroy(partition);
+            }
+            let fatal = rd::rd_kafka_event_error_is_fatal(self.0) != 0;
+            Polled::Error { code, fatal, partition: place, reason }
+        }
+    }
+
+    fn log(&self) -> Polled {
+        let (mut facility, mut message, mut level) = (ptr::null(), ptr::null(), 0);
+        // SAFETY: the event is alive; the strings belong to it and are used before it is destroyed.
+        unsafe {
+            if rd::rd_kafka_event_log(self.0, &mut facility, &mut message, &mut level) == 0 {
+                client::log(log_level(level), &text(facility), &text(message));
+            }
+        }
+        Polled::Served
+    }
+}
+
+fn log_level(level: i32) -> RDKafkaLogLevel {
+    match level {
+        ..=3 => RDKafkaLogLevel::Error,
+        4 => RDKafkaLogLevel::Warning,
+        5 => RDKafkaLogLevel::Notice,
+        6 => RDKafkaLogLevel::Info,
+        _ => RDKafkaLogLevel::Debug,
+    }
+}
+
+/// # Safety
+/// The string is null or ends with a zero byte and is alive for the call.
+unsafe fn text(string: *const c_char) -> String {
+    // SAFETY: by this function's contract.
+    unsafe {
+        if string.is_null() { String::new() } else { CStr::from_ptr(string).to_string_lossy().trim().into() }
+    }
+}
+
+/// A record that lies in the buffer it was fetched in. The consumer it came from must outlive it.
+pub(super) struct Fetched {
+    event: Event,
+    message: *const rd::rd_kafka_message_t,
+}
+
+// SAFETY: the message belongs to the event, which is `Send` and `Sync`, and is only read.
+unsafe impl Send for Fetched {}
+// SAFETY: as above.
+unsafe impl Sync for Fetched {}
+
+impl Fetched {
+    fn new(event: Event) -> Polled {
+        // SAFETY: the event is alive; the message it returns lives as long as the event.
+        let message = unsafe { rd::rd_kafka_event_message_next(event.0) };
+        // SAFETY: as above; null means that the event has no message.
+        match unsafe { message.as_ref() } {
+            None => Polled::Served,
+            Some(raw) => match check(raw.err) {
+                Ok(()) => Polled::Record(Self { event, message }),
+                Err(code) => {
+                    client::count(code);
+                    let partition = Some((Partition(raw.partition as u32), raw.offset));
+                    Polled::Error { code, fatal: false, partition, reason: code.to_string() }
+                }
+            },
+        }
+    }
+
+    fn raw(&self) -> &rd::rd_kafka_message_t {
+        let _alive = &self.event;
+        // SAFETY: the event is alive, and the message with it.
+        unsafe { &*self.message }
+    }
+
+    pub(super) fn partition(&self) -> Partition {
+        Partition(self.raw().partition as u32)
+    }
+
+    pub(super) fn offset(&self) -> Offset {
+        Offset(self.raw().offset as u64)
+    }
+
+    pub(super) fn timestamp_ms(&self) -> i64 {
+        // SAFETY: the message is alive; the type of the timestamp is not asked for.
+        unsafe { rd::rd_kafka_message_timestamp(self.message, ptr::null_mut()) }
+    }
+
+    pub(super) fn key(&self) -> &[u8] {
+        let raw = self.raw();
+        bytes(raw.key.cast(), raw.key_len, self)
+    }
+
+    pub(super) fn value(&self) -> &[u8] {
+        let raw = self.raw();
+        bytes(raw.payload.cast(), raw.len, self)
+    }
+}
+
+fn bytes<'a>(start: *const u8, len: usize, _owner: &'a Fetched) -> &'a [u8] {
+    // SAFETY: librdkafka gives the start and the length of a buffer that lives as long as the message; null means none.
+    unsafe { if start.is_null() || len == 0 { &[] } else { slice::from_raw_parts(start, len) } }
+}

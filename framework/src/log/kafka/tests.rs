@@ -1,0 +1,203 @@
+//! Producer and consumer over librdkafka's mock cluster, within its limits (no admin API, no judge of duplicates).
+
+use super::{
+    client::{Context, OnError},
+    delivery::{Delivery, Meters, Pending, Target},
+    lend::{Deliveries, Lender},
+    native::{NativeConsumer, Polled},
+    settings::{Role, client_config},
+};
+use crate::{
+    config::KafkaConfig,
+    log::{AppendError, LogHealth, NewRecord, NotWritten, Receipt, TaskLog, kafka::KafkaLog},
+    memory::MemoryPool,
+};
+use bytes::Bytes;
+use partita_core::{CommitId, Offset, Partition};
+use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
+use std::{
+    sync::{Arc, atomic::AtomicU64},
+    time::{Duration, Instant},
+};
+use tokio::sync::oneshot;
+
+const WITHIN: Duration = Duration::from_secs(20);
+
+fn cluster() -> (MockCluster<'static, DefaultProducerContext>, KafkaConfig) {
+    let cluster = MockCluster::new(1).expect("a mock cluster");
+    cluster.create_topic("tasks", 2, 1).expect("a topic");
+    cluster.create_topic("tasks.parked", 2, 1).expect("a topic");
+    let config = KafkaConfig {
+        bootstrap_servers: cluster.bootstrap_servers(),
+        topic: "tasks".into(),
+        partitions: 2,
+        append_timeout: Duration::from_secs(5),
+        ..KafkaConfig::default()
+    };
+    (cluster, config)
+}
+
+struct Writing {
+    lender: Lender,
+    pending: Arc<Pending>,
+    meters: Arc<[Meters; 2]>,
+}
+
+type Answer = oneshot::Receiver<Result<Receipt, AppendError>>;
+
+fn writing(config: &KafkaConfig) -> Writing {
+    let role = Role::Producer { queue_bytes: 1 << 20 };
+    let settings = client_config(config, role, 1 << 20).expect("accepted");
+    let meters = Arc::new([Meters::new("tasks"), Meters::new("tasks.parked")]);
+    let nothing: OnError = Arc::new(|_, _| ());
+    let context = Deliveries::new(Context::new(nothing), meters.clone(), Arc::<AtomicU64>::default());
+    let lender = Lender::new(&settings, "tasks", "tasks.parked", context).expect("a producer");
+    Writing { lender, pending: Arc::default(), meters }
+}
+
+impl Writing {
+    fn write(&self, partition: u32, value: Bytes) -> Answer {
+        let (answer, receiver) = oneshot::channel();
+        let pool = MemoryPool::new("intake", 64 << 20);
+        let reservation = pool.try_reserve(value.len() as u64);
+        let place = Partition(partition);
+        let delivery = Delivery::new(Target::Tasks, place, value, reservation, &self.pending, answer);
+        if let Err((code, delivery)) = self.lender.produce(b"key", Box::new(delivery)) {
+            delivery.end(Err(super::producer::not_written(code)), &self.meters);
+        }
+        receiver
+    }
+
+    fn finish(&self) {
+        let deadline = Instant::now() + WITHIN;
+        while self.lender.held() > 0 {
+            assert!(Instant::now() < deadline, "every record is answered");
+            self.lender.poll(Duration::from_millis(10));
+        }
+    }
+}
+
+fn read(consumer: &NativeConsumer, count: usize) -> Vec<(Partition, Offset, Vec<u8>)> {
+    let (deadline, mut found) = (Instant::now() + WITHIN, Vec::new());
+    while found.len() < count {
+        assert!(Instant::now() < deadline, "{} of {count} records came", found.len());
+        if let Polled::Record(record) = consumer.poll(Duration::from_millis(50)) {
+            found.push((record.partition(), record.offset(), record.value().to_vec()));
+        }
+    }
+    found
+}
+
+fn consumer(config: &KafkaConfig) -> NativeConsumer {
+    let role = Role::Consumer { prefetch_bytes: 16 << 20 };
+    let settings = client_config(config, role, 1 << 20).expect("accepted");
+    let consumer = NativeConsumer::new(&settings, &config.topic).expect("a consumer");
+    consumer.assign(&[(Partition(0), Offset(0)), (Partition(1), Offset(0))]).expect("assigned");
+    consumer
+}
+
+#[test]
+fn records_are_stored_in_the_order_of_the_calls_and_read_back_byte_for_byte() {
+    let (_cluster, config) = cluster();
+    let writing = writing(&config);
+    let sizes = [0, 1, 4096, 5000, 100_000];
+    let value = |index: usize| Bytes::from(vec![index as u8; sizes[index % sizes.len()]]);
+    let mut answers: Vec<_> = (0..50).map(|index| writing.write(1, value(index))).collect();
+    writing.finish();
+    for (index, answer) in answers.iter_mut().enumerate() {
+        let receipt = answer.try_recv().expect("answered").expect("written");
+        assert_eq!(receipt, Receipt { partition: Partition(1), offset: Offset(index as u64) });
+    }
+    assert_eq!(writing.pending.count(), 0);
+    for (index, (partition, offset, found)) in read(&consumer(&config), 50).into_iter().enumerate() {
+        assert_eq!((partition, offset), (Partition(1), Offset(index as u64)));
+        assert_eq!(found, value(index));
+    }
+}
+
+#[test]
+fn a_full_queue_refuses_at_once_and_every_record_is_answered_when_the_producer_is_dropped() {
+    let (cluster, config) = cluster();
+    cluster.broker_down(1).expect("down");
+    let writing = writing(&config);
+    let mut answers: Vec<_> = (0..40).map(|_| writing.write(0, Bytes::from(vec![7; 200_000]))).collect();
+    let refused = answers.iter_mut().filter_map(|answer| answer.try_recv().ok()).collect::<Vec<_>>();
+    assert!(!refused.is_empty() && refused.len() < 40, "{} refused", refused.len());
+    for answer in refused {
+        assert!(matches!(answer, Err(AppendError::NotWritten { code: NotWritten::Busy, .. })), "{answer:?}");
+    }
+    let pending = writing.pending.clone();
+    drop(writing);
+    assert_eq!(pending.count(), 0, "the bytes are given back");
+}
+
+#[test]
+fn a_record_that_never_left_is_not_written_when_its_time_is_over() {
+    let (cluster, mut config) = cluster();
+    config.append_timeout = Duration::from_secs(1);
+    cluster.broker_down(1).expect("down");
+    let writing = writing(&config);
+    let mut answer = writing.write(0, Bytes::from_static(b"value"));
+    writing.finish();
+    let answer = answer.try_recv().expect("answered");
+    assert!(matches!(answer, Err(AppendError::NotWritten { code: NotWritten::Away, .. })), "{answer:?}");
+}
+
+#[test]
+fn a_broken_producer_says_so() {
+    let (_cluster, config) = cluster();
+    let writing = writing(&config);
+    assert_eq!(writing.lender.fatal(), None);
+    writing.lender.break_for_good();
+    assert!(writing.lender.fatal().is_some());
+    let mut answer = writing.write(0, Bytes::from_static(b"value"));
+    assert!(matches!(answer.try_recv(), Ok(Err(AppendError::NotWritten { .. }))));
+}
+
+#[test]
+fn a_commit_is_answered_with_its_number_and_found_again() {
+    let (_cluster, config) = cluster();
+    let consumer = consumer(&config);
+    consumer.commit(CommitId(42), &[(Partition(0), Offset(5))]).expect("sent");
+    let deadline = Instant::now() + WITHIN;
+    loop {
+        assert!(Instant::now() < deadline, "the commit is answered");
+        if let Polled::Committed { commit, partitions, error } = consumer.poll(Duration::from_millis(50)) {
+            assert_eq!((commit, error), (CommitId(42), None));
+            assert_eq!(partitions, vec![(Partition(0), None)]);
+            break;
+        }
+    }
+    let found = consumer.committed(&[Partition(0), Partition(1)], WITHIN).expect("answered");
+    assert_eq!(found, vec![(Partition(0), Some(Offset(5))), (Partition(1), None)]);
+}
+
+#[test]
+fn waking_ends_a_poll_from_another_thread() {
+    let (_cluster, config) = cluster();
+    let consumer = Arc::new(consumer(&config));
+    let waker = consumer.clone();
+    let began = Instant::now();
+    let thread = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(100));
+        waker.wake();
+    });
+    while !matches!(consumer.poll(WITHIN), Polled::Nothing) {}
+    assert!(began.elapsed() < WITHIN / 2, "woken after {:?}", began.elapsed());
+    thread.join().expect("ends");
+}
+
+#[test]
+fn a_log_whose_brokers_are_away_starts_and_refuses_at_once() {
+    let config = KafkaConfig { bootstrap_servers: "127.0.0.1:1".into(), ..KafkaConfig::default() };
+    let log = KafkaLog::connect(&config, 1 << 20, 1 << 20).expect("starts");
+    assert!(matches!(log.health(), LogHealth::Away(_)));
+    let (key, value) = (Bytes::from_static(b"key"), Bytes::from_static(b"value"));
+    let began = Instant::now();
+    let refused = futures_util::FutureExt::now_or_never(
+        log.append(Partition(0), NewRecord { key, value, reservation: None }),
+    );
+    assert!(matches!(refused, Some(Err(AppendError::NotWritten { code: NotWritten::Away, .. }))));
+    assert!(began.elapsed() < Duration::from_secs(1));
+    assert!(futures_util::FutureExt::now_or_never(log.close()).is_some(), "nothing is waited for");
+}

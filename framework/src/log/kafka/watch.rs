@@ -1,0 +1,288 @@
+//! The watch over the task topic: is the cluster there, and is the topic still the one this process works with?
+//!
+//! Its client is its own, so that a question never waits behind a large request, and asks about one topic once a second.
+
+use super::{
+    admin::{self, Level},
+    client::Context,
+    settings::{Role, client_config},
+    topic_id,
+};
+use crate::{Error, config::KafkaConfig};
+use partita_core::{Offset, Partition};
+use rdkafka::{
+    TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::{KafkaError, RDKafkaErrorCode},
+};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How often the topic is asked for while all is well.
+pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long an answer may take.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(1000);
+/// How often the topic's id is asked for.
+const IDENTITY_INTERVAL: Duration = Duration::from_secs(5);
+/// How long questions may go unanswered before the log counts as away.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// Why the topic cannot be used now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Trouble {
+    /// No answer.
+    Away(String),
+    /// An answer that this process must not work with.
+    Mismatch(String),
+}
+
+/// A client that only asks questions.
+pub(super) struct Watch {
+    config: KafkaConfig,
+    max_task: u64,
+    client: Arc<BaseConsumer<NoGroup>>,
+    verified: bool,
+    identity: Option<String>,
+    identity_asked: Option<Instant>,
+}
+
+/// The context of a consumer that is in no group.
+pub(super) struct NoGroup(Context);
+
+impl rdkafka::ClientContext for NoGroup {
+    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
+        // What this client notices is reported by those who ask it; a line a second while brokers are away helps nobody.
+        tracing::debug!(target: "partita::librdkafka", ?level, facility, "{message}");
+        let _ = &self.0;
+    }
+    fn stats_raw(&self, _statistics: &[u8]) {}
+    fn error(&self, _error: KafkaError, _reason: &str) {}
+}
+
+impl rdkafka::consumer::ConsumerContext for NoGroup {}
+
+impl Watch {
+    /// A watch over the topic of `config`. Needs no broker yet.
+    pub(super) fn new(config: &KafkaConfig, max_task: u64) -> Result<Self, Error> {
+        let client: BaseConsumer<NoGroup> = client_config(config, Role::Admin, max_task)?
+            .create_with_context(NoGroup(Context::quiet()))
+            .map_err(|error| Error::Log(format!("cannot make a Kafka client: {error}")))?;
+        Ok(Self {
+            config: config.clone(),
+            max_task,
+            client: Arc::new(client),
+            verified: false,
+            identity: None,
+            identity_asked: None,
+        })
+    }
+
+    /// The client, for further questions.
+    pub(super) fn client(&self) -> Arc<BaseConsumer<NoGroup>> {
+        self.client.clone()
+    }
+
+    /// The topic that is watched.
+    pub(super) fn topic(&self) -> &str {
+        &self.config.topic
+    }
+
+    /// Asks whether all is well. Takes a second at most, a few the first time.
+    pub(super) fn probe(&mut self) -> Result<(), Trouble> {
+        // Serves the client's log lines, which otherwise pile up.
+        while self.client.poll(Duration::ZERO).is_some() {}
+        self.partition_count()?;
+        if !self.verified {
+            self.verify()?;
+            self.verified = true;
+        }
+        if self.identity_asked.is_none_or(|asked| asked.elapsed() >= IDENTITY_INTERVAL) {
+            self.check_identity()?;
+            self.identity_asked = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// The topic's id, or what comes closest on a cluster that has none; known after the first good `probe`.
+    pub(super) fn identity(&self) -> Option<&str> {
+        self.identity.as_deref()
+    }
+
+    /// The end of each partition, from its leader, in one request to each.
+    pub(super) fn high_watermarks(&self) -> Result<Vec<(Partition, Offset)>, String> {
+        let partitions = 0..self.config.partitions;
+        offsets(
+            &self.client,
+            &self.config.topic,
+            partitions.map(Partition),
+            End::Last,
+            Duration::from_secs(5),
+        )
+    }
+
+    fn partition_count(&self) -> Result<(), Trouble> {
+        let topic = &self.config.topic;
+        let metadata = self
+            .client
+            .fetch_metadata(Some(topic), PROBE_TIMEOUT)
+            .map_err(|error| Trouble::Away(unreachable(&self.config, &error)))?;
+        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+            return Err(Trouble::Away(format!("the brokers' answer does not speak of topic {topic}")));
+        };
+        match found.error().map(RDKafkaErrorCode::from) {
+            None => {}
+            Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic) => {
+                return Err(Trouble::Mismatch(admin::missing_topic(topic)));
+            }
+            Some(code) => return Err(Trouble::Away(format!("topic {topic}: {code}"))),
+        }
+        match (found.partitions().len(), self.config.partitions as usize) {
+            (there, expected) if there != expected => {
+                Err(Trouble::Mismatch(admin::other_partition_count(topic, there, expected)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn verify(&self) -> Result<(), Trouble> {
+        let findings = admin::inspect(&self.config, self.max_task, Duration::from_secs(5));
+        match findings.into_iter().find(|finding| finding.level == Level::Fail) {
+            Some(finding) => Err(Trouble::Mismatch(finding.to_string())),
+            None => Ok(()),
+        }
+    }
+
+    fn check_identity(&mut self) -> Result<(), Trouble> {
+        let topic = &self.config.topic;
+        let found = topic_id::fetch(self.client.client(), topic, PROBE_TIMEOUT)
+            .map_err(|reason| Trouble::Away(format!("topic {topic} could not be described: {reason}")))?;
+        let found = match found {
+            Some(id) => id,
+            None => {
+                let cluster = self.client.client().fetch_cluster_id(PROBE_TIMEOUT).unwrap_or_default();
+                format!("{cluster}/{topic}")
+            }
+        };
+        match &self.identity {
+            None => {
+                self.identity = Some(found);
+                Ok(())
+            }
+            Some(known) if *known == found => Ok(()),
+            Some(known) => Err(Trouble::Mismatch(format!(
+                "topic {topic} was deleted and made again (its id was {known} and is {found}): offsets of before mean other tasks now. \
+                 Stop every process of group {}, delete the group's offsets, and start again",
+                self.config.group
+            ))),
+        }
+    }
+}
+
+/// Which end of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// Its first offset.
+    First,
+    /// The offset after its last.
+    Last,
+}
+
+/// The first or last offsets of partitions; those that are not known now are left out.
+pub(super) fn offsets<C: rdkafka::consumer::ConsumerContext>(
+    client: &BaseConsumer<C>,
+    topic: &str,
+    partitions: impl Iterator<Item = Partition>,
+    end: End,
+    timeout: Duration,
+) -> Result<Vec<(Partition, Offset)>, String> {
+    let mut list = TopicPartitionList::new();
+    for partition in partitions {
+        let question = match end {
+            End::First => rdkafka::Offset::Beginning,
+            End::Last => rdkafka::Offset::End,
+        };
+        list.add_partition_offset(topic, partition.0 as i32, question).map_err(|error| error.to_string())?;
+    }
+    let answer = client.offsets_for_times(list, timeout).map_err(|error| error.to_string())?;
+    Ok(answer
+        .elements()
+        .iter()
+        .filter_map(|element| match (element.error(), element.offset()) {
+            (Ok(()), rdkafka::Offset::Offset(offset)) => {
+                Some((Partition(element.partition() as u32), Offset(offset as u64)))
+            }
+            _ => None,
+        })
+        .collect())
+}
+
+/// What to say of a cluster that does not answer.
+pub(super) fn unreachable(config: &KafkaConfig, error: &KafkaError) -> String {
+    format!("no answer from the Kafka brokers at {} ({error})", config.bootstrap_servers)
+}
+
+/// What the watch's answers, one after another, say of the log. Pure.
+#[derive(Debug, Default)]
+pub(super) struct Standing {
+    silent_since: Option<Instant>,
+}
+
+impl Standing {
+    /// The standing after an answer. A single unanswered question is no news while nothing else speaks for it: `alarmed` says
+    /// that the client itself lost its brokers, `delivering` that it was answered lately.
+    pub(super) fn judge(
+        &mut self,
+        answer: Result<(), Trouble>,
+        alarmed: bool,
+        delivering: bool,
+        now: Instant,
+    ) -> Option<Result<(), Trouble>> {
+        match answer {
+            Err(Trouble::Away(reason)) => {
+                let since = *self.silent_since.get_or_insert(now);
+                let patient = !alarmed && now.duration_since(since) < PATIENCE;
+                (!patient && !delivering).then_some(Err(Trouble::Away(reason)))
+            }
+            other => {
+                self.silent_since = None;
+                Some(other)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn away() -> Result<(), Trouble> {
+        Err(Trouble::Away("gone".into()))
+    }
+
+    #[test]
+    fn the_log_is_away_at_once_when_the_client_lost_its_brokers_too() {
+        assert_eq!(Standing::default().judge(away(), true, false, Instant::now()), Some(away()));
+    }
+
+    #[test]
+    fn one_unanswered_question_is_no_news_but_silence_is() {
+        let (mut standing, start) = (Standing::default(), Instant::now());
+        assert_eq!(standing.judge(away(), false, false, start), None);
+        assert_eq!(standing.judge(away(), false, true, start + PATIENCE), None, "records are still taken");
+        assert_eq!(standing.judge(away(), false, false, start + PATIENCE), Some(away()));
+        assert_eq!(standing.judge(Ok(()), false, false, start + PATIENCE), Some(Ok(())));
+        assert_eq!(
+            standing.judge(away(), false, false, start + 2 * PATIENCE),
+            None,
+            "the silence begins anew"
+        );
+    }
+
+    #[test]
+    fn a_mismatch_counts_at_once() {
+        let mismatch = || Err(Trouble::Mismatch("other count".into()));
+        assert_eq!(Standing::default().judge(mismatch(), false, true, Instant::now()), Some(mismatch()));
+    }
+}

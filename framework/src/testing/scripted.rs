@@ -1,0 +1,434 @@
+//! A log in memory that does what a script says: when partitions come and go, what is delivered, what fails.
+//!
+//! It keeps a log's promises and no others, and it judges: a commit for a partition that is not owned is not stored
+//! and is shown by [`ScriptedLog::foreign_commits`].
+
+use crate::log::{
+    AppendError, AppendFuture, Batch, ConsumerCommand, ConsumerEvent, ConsumerHandle, ConsumerPort, Lane,
+    LogHealth, NewRecord, NotWritten, ParkedRecord, Receipt, TaskConsumer, TaskLog,
+};
+use bytes::Bytes;
+use crossbeam_channel::Receiver;
+use futures_util::future::{BoxFuture, FutureExt, ready};
+use partita_core::{Intent, Offset, Partition};
+use partita_proto::v1::Parked;
+use prost::Message;
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+use tokio::sync::Notify;
+
+/// The log, and its script. Clones are the same log.
+#[derive(Clone)]
+pub struct ScriptedLog {
+    state: Arc<Mutex<State>>,
+    changed: Arc<Notify>,
+    partitions: u32,
+}
+
+#[derive(Default)]
+struct State {
+    partitions: Vec<Stored>,
+    lanes: BTreeMap<Partition, Delivery>,
+    offered: BTreeMap<Intent, Vec<Partition>>,
+    revoking: BTreeMap<Intent, Vec<Partition>>,
+    intents: u64,
+    generation: u32,
+    history: Vec<Step>,
+    foreign_commits: Vec<(Partition, Offset)>,
+    fail_commits: u32,
+    fail_parks: u32,
+    manual: bool,
+    closed: bool,
+    events: Option<Box<dyn Fn(ConsumerEvent) + Send>>,
+    commands: Option<Receiver<ConsumerCommand>>,
+}
+
+#[derive(Default)]
+struct Stored {
+    records: Vec<(Bytes, Bytes)>,
+    committed: Option<Offset>,
+    parked: Vec<Parked>,
+}
+
+/// A partition that is owned. It delivers while it has an open lane.
+struct Delivery {
+    lane: Lane,
+    position: Offset,
+    open: bool,
+}
+
+/// Something that became durable, in the order it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// A task was put aside.
+    Parked(Partition, Offset),
+    /// An offset was committed: the next to read.
+    Committed(Partition, Offset),
+}
+
+impl ScriptedLog {
+    /// An empty log of so many partitions, none of which is assigned. It delivers by itself what is appended.
+    pub fn new(partitions: u32) -> Self {
+        let state =
+            State { partitions: (0..partitions).map(|_| Stored::default()).collect(), ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)), changed: Arc::default(), partitions }
+    }
+
+    /// Its reading half, to be run on a thread.
+    pub fn consumer(&self) -> ScriptedConsumer {
+        ScriptedConsumer(self.clone())
+    }
+
+    /// Its reading half without a thread: events are told at once, by whoever makes them happen.
+    pub(crate) fn attach(&self, events: impl Fn(ConsumerEvent) + Send + 'static) -> ConsumerHandle {
+        let (sender, commands) = crossbeam_channel::unbounded();
+        let mut state = self.state();
+        state.events = Some(Box::new(events));
+        state.commands = Some(commands);
+        state.tell(ConsumerEvent::Joined);
+        let log = self.clone();
+        ConsumerHandle { commands: sender, waker: Arc::new(move || log.obey()) }
+    }
+
+    /// From now on records are delivered by `deliver` only.
+    pub fn deliver_by_hand(&self) {
+        self.state().manual = true;
+    }
+
+    /// Offers partitions under a new generation.
+    pub fn assign(&self, partitions: &[u32]) {
+        let mut state = self.state();
+        let intent = state.new_intent();
+        state.generation += 1;
+        let generation = state.generation;
+        let offer: Vec<Partition> = partitions.iter().copied().map(Partition).collect();
+        let starts = offer.iter().map(|&partition| (partition, state.start(partition))).collect();
+        state.offered.insert(intent, offer);
+        state.tell(ConsumerEvent::Assigned { intent, generation, partitions: starts });
+    }
+
+    /// Takes partitions back in good order.
+    pub fn revoke(&self, partitions: &[u32]) {
+        let mut state = self.state();
+        let intent = state.new_intent();
+        let partitions: Vec<Partition> = partitions.iter().copied().map(Partition).collect();
+        for partition in &partitions {
+            state.withdraw(*partition);
+            if let Some(delivery) = state.lanes.get_mut(partition) {
+                delivery.open = false;
+            }
+        }
+        state.revoking.insert(intent, partitions.clone());
+        state.tell(ConsumerEvent::Revoking { intent, partitions });
+    }
+
+    /// Takes partitions away at once, as another member's may be.
+    pub fn lose(&self, partitions: &[u32]) {
+        let mut state = self.state();
+        let partitions: Vec<Partition> = partitions.iter().copied().map(Partition).collect();
+        for partition in &partitions {
+            state.withdraw(*partition);
+            state.lanes.remove(partition);
+        }
+        state.tell(ConsumerEvent::Lost { partitions });
+    }
+
+    /// Delivers up to `records` of a partition, as one batch. Says how many there were.
+    pub fn deliver(&self, partition: u32, records: usize) -> usize {
+        self.state().deliver(Partition(partition), records)
+    }
+
+    /// Says that a partition's records do not continue.
+    pub fn break_off(&self, partition: u32, detail: &str) {
+        let mut state = self.state();
+        let partition = Partition(partition);
+        if let Some(delivery) = state.lanes.get_mut(&partition) {
+            delivery.open = false;
+            let epoch = delivery.lane.epoch;
+            state.tell(ConsumerEvent::Discontinuity { partition, epoch, detail: detail.into() });
+        }
+    }
+
+    /// Breaks the client for good.
+    pub fn fail_for_good(&self, reason: &str) {
+        self.state().tell(ConsumerEvent::Fatal(reason.into()));
+    }
+
+    /// The next `times` commits fail.
+    pub fn fail_commits(&self, times: u32) {
+        self.state().fail_commits = times;
+    }
+
+    /// The next `times` attempts to put a task aside fail.
+    pub fn fail_parks(&self, times: u32) {
+        self.state().fail_parks = times;
+    }
+
+    /// How many of those failures are still to come.
+    pub fn failing_parks(&self) -> u32 {
+        self.state().fail_parks
+    }
+
+    /// The next offset to read, as committed.
+    pub fn committed(&self, partition: u32) -> Option<Offset> {
+        self.state().partitions.get(partition as usize)?.committed
+    }
+
+    /// The offset after the last record.
+    pub fn end(&self, partition: u32) -> Offset {
+        self.state().end(Partition(partition))
+    }
+
+    /// The tasks of a partition that were put aside, as they were noted.
+    pub fn parked(&self, partition: u32) -> Vec<Parked> {
+        self.state().partitions.get(partition as usize).map_or_else(Vec::new, |stored| stored.parked.clone())
+    }
+
+    /// Whether the partition is owned, also while it is being given back.
+    pub fn owns(&self, partition: u32) -> bool {
+        self.state().lanes.contains_key(&Partition(partition))
+    }
+
+    /// What became durable besides the tasks, in order.
+    pub fn history(&self) -> Vec<Step> {
+        self.state().history.clone()
+    }
+
+    /// Commits for partitions that were not owned: there must be none.
+    pub fn foreign_commits(&self) -> Vec<(Partition, Offset)> {
+        self.state().foreign_commits.clone()
+    }
+
+    /// Whether everything is committed up to the end of each partition.
+    pub fn is_settled(&self) -> bool {
+        self.unsettled().is_empty()
+    }
+
+    /// The partitions whose committed offset is before their end.
+    pub fn unsettled(&self) -> Vec<u32> {
+        let state = self.state();
+        (0..self.partitions)
+            .filter(|&p| {
+                let committed = state.partitions[p as usize].committed.unwrap_or_default();
+                committed < state.end(Partition(p))
+            })
+            .collect()
+    }
+
+    /// Returns when something changed since the last call.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Does what it was told since the last time.
+    fn obey(&self) {
+        let mut state = self.state();
+        while let Some(command) = state.commands.as_ref().and_then(|commands| commands.try_recv().ok()) {
+            state.obey(command);
+        }
+        self.changed.notify_one();
+    }
+}
+
+impl State {
+    fn tell(&self, event: ConsumerEvent) {
+        if let Some(events) = &self.events {
+            events(event);
+        }
+    }
+
+    fn new_intent(&mut self) -> Intent {
+        self.intents += 1;
+        Intent(self.intents)
+    }
+
+    fn start(&self, partition: Partition) -> Offset {
+        self.partitions.get(partition.0 as usize).and_then(|stored| stored.committed).unwrap_or_default()
+    }
+
+    fn end(&self, partition: Partition) -> Offset {
+        Offset(self.partitions.get(partition.0 as usize).map_or(0, |stored| stored.records.len() as u64))
+    }
+
+    /// An offer or a request that is not answered yet does not count for this partition any more.
+    fn withdraw(&mut self, partition: Partition) {
+        for waiting in self.offered.values_mut().chain(self.revoking.values_mut()) {
+            waiting.retain(|other| *other != partition);
+        }
+    }
+
+    fn obey(&mut self, command: ConsumerCommand) {
+        match command {
+            ConsumerCommand::CompleteAssign { intent, lanes } => {
+                let offered = self.offered.remove(&intent).unwrap_or_default();
+                for lane in lanes.into_iter().filter(|lane| offered.contains(&lane.partition)) {
+                    self.open(lane);
+                }
+            }
+            ConsumerCommand::CompleteRevoke { intent } => {
+                for partition in self.revoking.remove(&intent).unwrap_or_default() {
+                    self.lanes.remove(&partition);
+                }
+            }
+            ConsumerCommand::CloseLane { partition, epoch } => {
+                if let Some(delivery) = self.lanes.get_mut(&partition)
+                    && delivery.lane.epoch == epoch
+                {
+                    delivery.open = false;
+                }
+            }
+            ConsumerCommand::Reopen(lane) => {
+                if self.lanes.contains_key(&lane.partition) {
+                    self.open(lane);
+                }
+            }
+            ConsumerCommand::Commit { commit, offsets } => {
+                let (committed, error) = self.commit(offsets);
+                self.tell(ConsumerEvent::CommitDone { commit, committed, error });
+            }
+            ConsumerCommand::Close => {
+                self.lanes.clear();
+                self.tell(ConsumerEvent::Closed);
+                (self.events, self.closed) = (None, true);
+            }
+        }
+    }
+
+    fn open(&mut self, lane: Lane) {
+        let partition = lane.partition;
+        self.lanes.insert(partition, Delivery { position: lane.start, lane, open: true });
+        if !self.manual {
+            self.deliver(partition, usize::MAX);
+        }
+    }
+
+    fn deliver(&mut self, partition: Partition, records: usize) -> usize {
+        let Some(delivery) = self.lanes.get_mut(&partition).filter(|delivery| delivery.open) else {
+            return 0;
+        };
+        let Some(stored) = self.partitions.get(partition.0 as usize) else { return 0 };
+        let mut batch = Batch::new(delivery.lane.epoch);
+        for (key, value) in stored.records.iter().skip(delivery.position.0 as usize).take(records) {
+            batch.push_copied(delivery.position, 0, key, value);
+            delivery.position = delivery.position.next();
+        }
+        batch.seal();
+        let delivered = batch.len();
+        if delivered > 0 {
+            delivery.lane.inbox.deliver(batch);
+        }
+        delivered
+    }
+
+    fn commit(&mut self, offsets: Vec<(Partition, Offset)>) -> (Vec<Partition>, Option<String>) {
+        if self.fail_commits > 0 {
+            self.fail_commits -= 1;
+            return (Vec::new(), Some("the script says that this commit fails".into()));
+        }
+        let mut committed = Vec::new();
+        for (partition, offset) in offsets {
+            if self.lanes.contains_key(&partition) {
+                self.partitions[partition.0 as usize].committed = Some(offset);
+                self.history.push(Step::Committed(partition, offset));
+                committed.push(partition);
+            } else {
+                self.foreign_commits.push((partition, offset));
+            }
+        }
+        (committed, None)
+    }
+}
+
+impl TaskLog for ScriptedLog {
+    fn topic(&self) -> &str {
+        "scripted"
+    }
+
+    fn topic_id(&self) -> &str {
+        "scripted-0"
+    }
+
+    fn partitions(&self) -> u32 {
+        self.partitions
+    }
+
+    fn append(&self, partition: Partition, record: NewRecord) -> AppendFuture {
+        let mut state = self.state();
+        let offset = state.end(partition);
+        let appended = match state.partitions.get_mut(partition.0 as usize) {
+            Some(stored) => {
+                stored.records.push((record.key, record.value));
+                Ok(Receipt { partition, offset })
+            }
+            None => Err(refused(NotWritten::Away, "there is no such partition")),
+        };
+        if !state.manual {
+            state.deliver(partition, usize::MAX);
+        }
+        ready(appended).boxed()
+    }
+
+    fn park(&self, partition: Partition, task: ParkedRecord) -> AppendFuture {
+        let mut state = self.state();
+        if state.fail_parks > 0 {
+            state.fail_parks -= 1;
+            return ready(Err(refused(NotWritten::Away, "the script says that parking fails"))).boxed();
+        }
+        let stored = Parked::decode(task.parked).ok().zip(state.partitions.get_mut(partition.0 as usize));
+        let Some((parked, stored)) = stored else {
+            return ready(Err(refused(NotWritten::Away, "this is no note of a parked task"))).boxed();
+        };
+        let offset = Offset(parked.offset);
+        stored.parked.push(parked);
+        state.history.push(Step::Parked(partition, offset));
+        ready(Ok(Receipt { partition, offset })).boxed()
+    }
+
+    fn health(&self) -> LogHealth {
+        LogHealth::Ready
+    }
+
+    fn close(&self) -> BoxFuture<'static, ()> {
+        ready(()).boxed()
+    }
+}
+
+fn refused(code: NotWritten, reason: &str) -> AppendError {
+    AppendError::NotWritten { code, reason: reason.into() }
+}
+
+/// The reading half of a scripted log, for a thread of its own.
+#[derive(Debug)]
+pub struct ScriptedConsumer(ScriptedLog);
+
+impl TaskConsumer for ScriptedConsumer {
+    fn waker(&self) -> Arc<dyn Fn() + Send + Sync> {
+        Arc::new(|| {})
+    }
+
+    fn run(self: Box<Self>, port: ConsumerPort) {
+        (port.events)(ConsumerEvent::Joined);
+        self.0.state().events = Some(port.events);
+        while let Ok(command) = port.commands.recv() {
+            let mut state = self.0.state();
+            state.obey(command);
+            self.0.changed.notify_one();
+            if state.closed {
+                return;
+            }
+        }
+    }
+}
+
+impl fmt::Debug for ScriptedLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScriptedLog").field("partitions", &self.partitions).finish_non_exhaustive()
+    }
+}

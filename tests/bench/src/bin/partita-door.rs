@@ -1,0 +1,113 @@
+//! Partita's front door as a user runs it, alone: over Kafka, or over the embedded log with nobody reading it.
+
+use anyhow::{Result, anyhow, bail};
+use clap::Parser;
+use partita::{
+    Config,
+    config::{CompressionMode, LogKind},
+    front_door::{FrontDoor, FrontDoorOptions, LogAdmission},
+    log::{LogHealth, TaskLog, embedded::EmbeddedLog, kafka::KafkaLog},
+    memory::MemoryBudget,
+};
+use partita_bench::{
+    door::{DoorArgs, announce},
+    recorder, topic,
+    worker::property,
+};
+use partita_core::DeliveryLimits;
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[derive(Parser)]
+#[command(about)]
+struct Cli {
+    #[command(flatten)]
+    door: DoorArgs,
+    /// Comma-separated host:port of some brokers.
+    #[arg(long, requires = "topic")]
+    bootstrap_servers: Option<String>,
+    /// The topic to write to.
+    #[arg(long)]
+    topic: Option<String>,
+    /// The directory of the embedded log, instead of a topic.
+    #[arg(long, conflicts_with = "bootstrap_servers")]
+    dir: Option<PathBuf>,
+    /// The number of partitions of the embedded log.
+    #[arg(long, default_value_t = 16)]
+    partitions: u32,
+    /// A librdkafka property, as name=value. May be given several times.
+    #[arg(long = "property", short = 'X', value_parser = property)]
+    properties: Vec<(String, String)>,
+    /// Record no metrics: what they cost.
+    #[arg(long)]
+    no_metrics: bool,
+    /// Store bodies compressed, as is Partita's default. The bare doors never do.
+    #[arg(long)]
+    compress: bool,
+}
+
+fn main() -> Result<()> {
+    let cli = Cli::parse();
+    if !cli.no_metrics {
+        recorder::install()?;
+    }
+    let mut config = Config::default();
+    config.front_door.listen = cli.door.listen;
+    config.front_door.threads = Some(cli.door.workers);
+    if !cli.compress {
+        config.front_door.compression = CompressionMode::None;
+    }
+    match (&cli.bootstrap_servers, &cli.topic, &cli.dir) {
+        (Some(servers), Some(topic), None) => {
+            config.log.kind = LogKind::Kafka;
+            config.log.kafka.bootstrap_servers = servers.clone();
+            config.log.kafka.topic = topic.clone();
+            config.log.kafka.partitions = topic::partitions(servers, topic)?;
+            config.log.kafka.properties.extend(cli.properties.iter().cloned());
+        }
+        (None, None, Some(dir)) => {
+            config.log.kind = LogKind::Embedded;
+            config.log.embedded.dir = dir.clone();
+            config.log.embedded.partitions = cli.partitions;
+        }
+        _ => bail!("say either --bootstrap-servers and --topic, or --dir"),
+    }
+    actix_rt::System::new().block_on(serve(config))
+}
+
+async fn serve(config: Config) -> Result<()> {
+    let max_task = config.limits.max_task.as_u64();
+    let memory = MemoryBudget::divide(config.memory.budget.as_u64(), max_task).map_err(anyhow::Error::msg)?;
+    let log: Arc<dyn TaskLog> = match config.log.kind {
+        LogKind::Kafka => KafkaLog::connect(&config.log.kafka, max_task, memory.intake.capacity())?,
+        LogKind::Embedded => {
+            let limits = DeliveryLimits {
+                partition_records: config.worker.queue_tasks,
+                partition_bytes: config.worker.queue_bytes.as_u64(),
+                total_bytes: memory.fetched,
+            };
+            EmbeddedLog::open(&config.log.embedded, limits)?.log
+        }
+    };
+    let ready = async {
+        while log.health() != LogHealth::Ready {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), ready)
+        .await
+        .map_err(|_| anyhow!("the log did not become ready: {:?}", log.health()))?;
+    let door = FrontDoor::new(FrontDoorOptions {
+        config: config.front_door,
+        max_task,
+        log: log.clone(),
+        intake: memory.intake.clone(),
+        admission: Arc::new(LogAdmission(log)),
+        routes: Vec::new(),
+    });
+    announce(door.start()?.address())?;
+    tokio::signal::ctrl_c().await?;
+    Ok(())
+}
