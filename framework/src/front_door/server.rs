@@ -15,10 +15,12 @@ use actix_web::{
 };
 use std::{
     future::ready,
+    io,
     net::{SocketAddr, TcpListener},
     sync::Arc,
     time::Duration,
 };
+use tokio::net::TcpSocket;
 
 /// How long the head of a request may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -28,6 +30,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const AFTER_GRACE: Duration = Duration::from_secs(1);
 /// How long answers that were given may take to be sent when the listener stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// How many connections may wait to be accepted.
+const BACKLOG: u32 = 1024;
 
 /// A front door that is not open yet.
 #[derive(Clone)]
@@ -72,7 +76,7 @@ impl FrontDoor {
         }
         let listen = self.options.config.listen;
         let failed = |source| Error::Listen { address: listen, source };
-        let listener = TcpListener::bind(listen).map_err(failed)?;
+        let listener = bind(listen).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let threads = self.options.config.threads.unwrap_or_else(cores).max(1);
         let builder = Server::build();
@@ -131,6 +135,14 @@ impl FrontDoorHandle {
         self.door.cut.cancel();
         self.server.stop(true).await;
     }
+}
+
+/// The standard library's own `bind` queues 128 connections at most: fewer than may come at once.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)?.into_std()
 }
 
 fn cores() -> usize {

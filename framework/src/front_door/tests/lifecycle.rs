@@ -1,7 +1,13 @@
 //! Drain and stop: what was begun gets its answer.
 
 use super::support::{Script, Setup, await_that};
-use std::time::Duration;
+use crate::Error;
+use actix_web::{App, HttpServer, web};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
 
 const LONG: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -75,4 +81,43 @@ fn a_sender_who_hangs_up_after_its_body_loses_the_answer_and_not_the_task() {
     assert_eq!(door.post("k", "", b"next").status, 202);
     let payloads = door.log.payloads();
     assert_eq!(payloads.iter().map(|(_, payload)| &payload[..]).collect::<Vec<_>>(), [b"body", b"next"]);
+}
+
+#[test]
+fn the_routes_can_be_mounted_in_another_services_app() {
+    let door = Setup::default().start();
+    let configure = door.front_door.configure();
+    let (bound, binding) = std::sync::mpsc::channel();
+    let service = std::thread::spawn(move || {
+        actix_rt::System::new().block_on(async move {
+            let app = move || App::new().service(web::scope("/in").configure(&configure));
+            let server = HttpServer::new(app).workers(1).disable_signals().bind("127.0.0.1:0").unwrap();
+            let address = server.addrs()[0];
+            let server = server.run();
+            bound.send((address, server.handle())).unwrap();
+            server.await.unwrap();
+        });
+    });
+    let (address, handle) = binding.recv().unwrap();
+    let mut stream = TcpStream::connect(address).unwrap();
+    let request =
+        "POST /in/v1/tasks/a%2Fb HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 4\r\n\r\nbody";
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
+    assert_eq!(door.log.payloads(), [("a/b".into(), "body".into())]);
+    door.spawn(async move { handle.stop(true).await }).recv_timeout(PATIENCE).unwrap();
+    service.join().unwrap();
+}
+
+#[test]
+fn an_address_in_use_is_an_error_that_names_it() {
+    let door = Setup::default().start();
+    let address = door.handle.address();
+    let mut options = door.options.clone();
+    options.config.listen = address;
+    let started = actix_rt::System::new()
+        .block_on(async move { crate::front_door::FrontDoor::new(options).start().map(|_| ()) });
+    assert!(matches!(started, Err(Error::Listen { address: named, .. }) if named == address));
 }

@@ -182,6 +182,8 @@ impl Default for Setup {
 pub(super) struct Running {
     pub(super) log: Arc<FakeLog>,
     pub(super) pool: MemoryPool,
+    pub(super) front_door: FrontDoor,
+    pub(super) options: FrontDoorOptions,
     pub(super) handle: FrontDoorHandle,
     stuck: Arc<AtomicBool>,
     tokio: tokio::runtime::Handle,
@@ -207,18 +209,20 @@ impl Setup {
             partition_health: Arc::new(partition_health),
             routes: self.routes,
         };
+        let front_door = FrontDoor::new(options.clone());
+        let opening = front_door.clone();
         let (started, starting) = mpsc::channel();
         let (end, ended) = tokio::sync::oneshot::channel();
         let thread = std::thread::spawn(move || {
             actix_rt::System::new().block_on(async move {
-                let handle = FrontDoor::new(options).start().unwrap();
+                let handle = opening.start().unwrap();
                 started.send((handle.clone(), tokio::runtime::Handle::current())).unwrap();
                 let _ = ended.await;
                 handle.stop().await;
             });
         });
         let (handle, tokio) = starting.recv().unwrap();
-        Running { log, pool, handle, stuck, tokio, end: Some(end), thread: Some(thread) }
+        Running { log, pool, front_door, options, handle, stuck, tokio, end: Some(end), thread: Some(thread) }
     }
 }
 
