@@ -68,7 +68,9 @@ pub struct PartitionStatus {
     pub epoch: Epoch,
     /// What it is doing.
     pub activity: Activity,
-    /// The next offset to read, as the log has it; unknown before the first commit of this assignment.
+    /// The first offset that this assignment was given: everything below it was committed before, or is gone.
+    pub start: Offset,
+    /// The next offset to read, as this assignment has committed it; `None` before its first commit.
     pub committed: Option<Offset>,
     /// The next offset to read, as far as tasks have ended.
     pub committable: Offset,
@@ -89,10 +91,10 @@ pub struct PartitionStatus {
 }
 
 impl PartitionStatus {
-    /// High watermark minus the next offset to read.
+    /// High watermark minus the next offset to read as the log has it: a task that has ended and is not committed counts.
     pub fn lag(&self) -> Option<u64> {
-        let position = self.committed.unwrap_or(self.committable);
-        Some(self.high_watermark?.0.saturating_sub(position.0))
+        let committed = self.committed.unwrap_or(self.start);
+        Some(self.high_watermark?.0.saturating_sub(committed.0))
     }
 }
 
@@ -251,6 +253,7 @@ impl Owned {
                 (PartitionState::Running, Phase::Retrying) => Activity::Retrying,
                 (PartitionState::Running, Phase::Running) => Activity::Running,
             },
+            start: self.view.start,
             committed: self.view.committed,
             committable: self.view.committable,
             high_watermark: self.high_watermark,

@@ -40,6 +40,13 @@ pub struct Receipt {
     pub offset: u64,
 }
 
+impl Receipt {
+    /// The task's place in the log.
+    pub fn position(&self) -> Position {
+        Position { partition: Partition(self.partition), offset: Offset(self.offset) }
+    }
+}
+
 /// The body of every error.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Problem {
@@ -217,11 +224,7 @@ impl Answer {
     /// What a client knows of a task after this answer; an error if it is one that no client should see.
     pub fn outcome(&self) -> Result<Outcome> {
         match self.status {
-            202 => {
-                let receipt: Receipt = self.json()?;
-                let (partition, offset) = (Partition(receipt.partition), Offset(receipt.offset));
-                Ok(Outcome::Ok(Position { partition, offset }))
-            }
+            202 => Ok(Outcome::Ok(self.json::<Receipt>()?.position())),
             503 => Ok(Outcome::Failed),
             504 => Ok(Outcome::Unknown),
             status => anyhow::bail!("{status}: {}", self.text()),

@@ -1,6 +1,6 @@
 //! What the clients of a run know: every attempt is entered before it is made, so one that is never answered stays unknown.
 
-use crate::history::{Attempt, Outcome};
+use crate::history::{Attempt, Outcome, Position};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The clients' side of a history. Cheap to clone; the clones share it.
@@ -33,6 +33,15 @@ impl Ledger {
     /// Everything so far.
     pub fn attempts(&self) -> Vec<Attempt> {
         self.lock().clone()
+    }
+
+    /// Where the acknowledged tasks are.
+    pub fn acknowledged(&self) -> Vec<Position> {
+        let ok = |attempt: &Attempt| match attempt.outcome {
+            Outcome::Ok(position) => Some(position),
+            Outcome::Failed | Outcome::Unknown => None,
+        };
+        self.lock().iter().filter_map(ok).collect()
     }
 
     /// How many attempts were acknowledged, refused, and neither.

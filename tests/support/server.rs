@@ -1,7 +1,8 @@
 //! The real binary: started, killed, stopped and started again, on the same directory and ports.
 
-use crate::{client::Client, metrics::Metrics, ports, process, wait};
+use crate::{client::Client, history::Position, metrics::Metrics, ports, process, wait};
 use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
 use std::{
     fs::{self, File},
     net::SocketAddr,
@@ -178,6 +179,19 @@ pub struct Server {
     log_path: PathBuf,
 }
 
+/// One partition, as its owner sees it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct PartitionStatus {
+    /// Which one.
+    pub partition: u32,
+    /// The next offset to read, as this assignment has committed it.
+    pub committed: Option<u64>,
+    /// The offset after the last record, as far as it is known.
+    pub high_watermark: Option<u64>,
+    /// The one minus the other.
+    pub lag: Option<u64>,
+}
+
 /// What `/readyz` says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Readiness {
@@ -251,14 +265,33 @@ impl Server {
         Ok(Metrics::parse(&answer.text()))
     }
 
-    /// Waits until every partition's committed offset is the end of its log.
-    pub async fn committed_is_end(&self, partitions: usize, patience: Duration) -> Result<()> {
+    /// What `/admin/v1/partitions` says of each partition that it owns.
+    pub async fn partitions(&self) -> Result<Vec<PartitionStatus>> {
+        #[derive(Deserialize)]
+        struct Body {
+            partitions: Vec<PartitionStatus>,
+        }
+        let answer = Client::new(self.setup.admin).get(&["admin", "v1", "partitions"]).await?;
+        Ok(answer.json::<Body>()?.partitions)
+    }
+
+    /// Waits until the end of every partition is committed, and every acknowledged task is before that end: a server
+    /// learns of its log's end only now and then, and may take an old end for the present one.
+    pub async fn committed_is_end(
+        &self,
+        partitions: usize,
+        acknowledged: &[Position],
+        patience: Duration,
+    ) -> Result<()> {
         wait::until("committed = end on every partition", patience, async || {
-            let metrics = self.metrics().await?;
-            let lags: Vec<f64> = metrics.of("partita_consumer_lag_records").map(|s| s.value).collect();
-            ensure!(lags.len() == partitions, "lag is known of {} of {partitions} partitions", lags.len());
-            let behind: f64 = lags.iter().sum();
-            ensure!(behind == 0.0, "{behind} records behind");
+            let seen = self.partitions().await?;
+            ensure!(seen.len() == partitions, "it owns {} of {partitions} partitions", seen.len());
+            for partition in seen {
+                ensure!(partition.lag == Some(0), "{partition:?}");
+                let own = acknowledged.iter().filter(|position| position.partition.0 == partition.partition);
+                let last = own.map(|position| position.offset.0).max();
+                ensure!(last < partition.high_watermark, "acknowledged up to {last:?}: {partition:?}");
+            }
             Ok(Some(()))
         })
         .await

@@ -26,7 +26,7 @@ async fn nothing_acknowledged_is_lost_or_reordered_when_the_process_is_killed_mi
         server = server.kill().start().await.unwrap();
     }
     let ledger = running.finish().await.unwrap();
-    server.committed_is_end(PARTITIONS, Duration::from_secs(60)).await.unwrap();
+    server.committed_is_end(PARTITIONS, &ledger.acknowledged(), Duration::from_secs(60)).await.unwrap();
 
     let client = server.client();
     let mut observer = Observer::default();
@@ -45,13 +45,15 @@ async fn nothing_acknowledged_is_lost_or_reordered_when_the_process_is_killed_mi
 async fn a_restart_begins_at_the_committed_offset_and_handles_nothing_before_it_again() {
     let server = Setup::embedded().start().await.unwrap();
     let client = server.client();
+    let mut acknowledged = Vec::new();
     for task in 0..50 {
-        client.accept(&format!("key-{}", task % 9), format!("task {task}")).await.unwrap();
+        let receipt = client.accept(&format!("key-{}", task % 9), format!("task {task}")).await.unwrap();
+        acknowledged.push(receipt.position());
     }
-    server.committed_is_end(PARTITIONS, Duration::from_secs(30)).await.unwrap();
+    server.committed_is_end(PARTITIONS, &acknowledged, Duration::from_secs(30)).await.unwrap();
     let server = server.kill().start().await.unwrap();
-    client.accept("key-0", "one more").await.unwrap();
-    server.committed_is_end(PARTITIONS, Duration::from_secs(30)).await.unwrap();
+    acknowledged.push(client.accept("key-0", "one more").await.unwrap().position());
+    server.committed_is_end(PARTITIONS, &acknowledged, Duration::from_secs(30)).await.unwrap();
     let metrics = server.metrics().await.unwrap();
     assert_eq!(metrics.sum("partita_tasks_processed_total"), Some(1.0), "all before it was committed");
 }

@@ -32,10 +32,12 @@ async fn a_posted_task_is_in_its_recording_within_a_second_and_survives_kill_9()
 async fn what_is_acknowledged_is_counted_and_committed_to_the_end() {
     let server = Setup::embedded().set("log.embedded.partitions", "4").start().await.unwrap();
     let client = server.client();
+    let mut acknowledged = Vec::new();
     for task in 0..40 {
-        client.accept(&format!("key-{}", task % 7), format!("task {task}")).await.unwrap();
+        let receipt = client.accept(&format!("key-{}", task % 7), format!("task {task}")).await.unwrap();
+        acknowledged.push(receipt.position());
     }
-    server.committed_is_end(4, SOON).await.unwrap();
+    server.committed_is_end(4, &acknowledged, SOON).await.unwrap();
     let metrics = server.metrics().await.unwrap();
     assert_eq!(metrics.sum("partita_tasks_accepted_total"), Some(40.0));
     assert_eq!(metrics.sum("partita_tasks_processed_total"), Some(40.0));

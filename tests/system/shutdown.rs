@@ -36,7 +36,7 @@ async fn sigterm_under_load_loses_nothing_and_ends_with_0_within_the_deadline() 
         server = setup.start().await.unwrap();
     }
     let ledger = running.finish().await.unwrap();
-    server.committed_is_end(16, Duration::from_secs(60)).await.unwrap();
+    server.committed_is_end(16, &ledger.acknowledged(), Duration::from_secs(60)).await.unwrap();
     let mut observer = Observer::default();
     observer.look(&server.client(), &[]).await.unwrap();
     assert_eq!(checkers::violations(&observer.history(&ledger), 0), Vec::<String>::new());

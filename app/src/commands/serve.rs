@@ -59,7 +59,7 @@ fn announce(config: &Config, role: Role, running: &Running) {
             format!("topic {} on Kafka at {}", config.log.kafka.topic, config.log.kafka.bootstrap_servers)
         }
     };
-    let mut text = format!("partita {} serves: {role:?}, {log}\n", env!("CARGO_PKG_VERSION"));
+    let mut text = format!("partita {} serves ({}, {log})\n", env!("CARGO_PKG_VERSION"), role_name(role));
     let admin = url(running.admin());
     if let Some(door) = running.front_door().map(url) {
         text += &format!("  front door  {door}/v1/tasks/{{key}}\n  recordings  {door}/v1/recordings\n");
@@ -71,6 +71,14 @@ fn announce(config: &Config, role: Role, running: &Running) {
     // A closed standard output is no reason not to serve.
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::All => "front door and workers",
+        Role::FrontDoor => "front door",
+        Role::Worker => "worker",
+    }
 }
 
 /// An address to paste: one that listens everywhere is reached here, too.

@@ -165,7 +165,7 @@ impl<W: Work> Runner<W> {
             let assigned = tokio::select! {
                 biased;
                 assigned = guarded(work.assigned(&self.setup.assignment)) => assigned,
-                () = self.lane.until_stopped() => return Err(Order::Stop.into()),
+                order = self.lane.until_ordered() => return Err(order.into()),
             };
             let error = match assigned {
                 Ok(Ok(())) => {

@@ -105,7 +105,7 @@ impl Supervisor {
         match action {
             Action::Start { partition, epoch, .. } => self.start(partition, epoch, ctx),
             Action::Drain { partition, epoch } => {
-                let deadline = std::time::Instant::now() + self.setup.policy.drain_timeout;
+                let deadline = std::time::Instant::now() + self.drain_time();
                 self.order(partition, epoch, Order::Drain(deadline));
             }
             Action::Stop { partition, epoch } => self.stop(partition, epoch),
@@ -116,7 +116,7 @@ impl Supervisor {
             }
             Action::CompleteRevoke { intent } => {
                 self.telemetry.revoked(intent);
-                self.forget_given_up();
+                self.release_given_up();
                 self.consumer.send(ConsumerCommand::CompleteRevoke { intent });
             }
             Action::CloseLane { partition, epoch } => {
@@ -168,25 +168,36 @@ impl Supervisor {
         }
     }
 
+    /// How long a handler may take to leave. On the way out it is less than core would wait for it.
+    fn drain_time(&self) -> Duration {
+        let drain = self.setup.policy.drain_timeout;
+        if self.member.is_shutting_down() { drain.min(self.setup.member.shutdown_timeout / 2) } else { drain }
+    }
+
     fn stop(&mut self, partition: Partition, epoch: Epoch) {
         self.order(partition, epoch, Order::Stop);
         if self.actors.get(&partition).is_some_and(|started| started.handle.epoch() == epoch) {
             self.actors.remove(&partition);
         }
-        self.forget_given_up();
+        if self.member.partition(partition).is_none() {
+            self.release(partition);
+        }
     }
 
-    /// Lets go of what core does not own any more.
-    fn forget_given_up(&mut self) {
-        let member = &self.member;
-        self.actors.retain(|&partition, _| member.partition(partition).is_some());
+    /// Lets go of everything that core does not own any more.
+    fn release_given_up(&mut self) {
         for status in self.setup.status.partitions() {
-            if member.partition(status.partition).is_none() {
-                self.setup.status.disown(status.partition);
-                self.telemetry.clear(status.partition);
-                tracing::info!(partition = %status.partition, epoch = %status.epoch, "released");
+            if self.member.partition(status.partition).is_none() {
+                self.release(status.partition);
             }
         }
+    }
+
+    fn release(&mut self, partition: Partition) {
+        self.actors.remove(&partition);
+        self.setup.status.disown(partition);
+        self.telemetry.clear(partition);
+        tracing::info!(%partition, "released");
     }
 
     fn lane(&self, partition: Partition, epoch: Epoch, start: Offset) -> Option<Lane> {
@@ -196,7 +207,7 @@ impl Supervisor {
 
     fn exit(&mut self, exit: Exit) {
         self.actors.clear();
-        self.forget_given_up();
+        self.release_given_up();
         if exit == Exit::Fatal {
             self.setup.status.set_fatal("the consumer ended without being told to".into());
             // The thread may still be there, whatever broke: nothing of it is wanted any more.

@@ -120,7 +120,7 @@ impl Catalogue {
     }
 }
 
-/// How like two paths are. The right name in another section is nearly as like as a slip in the right one.
+/// How like two paths are. A slip in the section's name beats the right name in quite another section.
 fn likeness(unknown: &str, known: &str) -> f64 {
     const OTHER_SECTION: f64 = 0.1;
     let (unknown_section, unknown_name) = unknown.rsplit_once('.').unwrap_or(("", unknown));
@@ -130,7 +130,7 @@ fn likeness(unknown: &str, known: &str) -> f64 {
     if unknown_section == known_section {
         names
     } else {
-        strsim::jaro_winkler(unknown, known).max(names) - OTHER_SECTION
+        strsim::jaro_winkler(unknown, known).max(names - OTHER_SECTION) - OTHER_SECTION
     }
 }
 

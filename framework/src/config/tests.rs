@@ -153,6 +153,7 @@ fn an_unknown_name_is_refused_with_its_place_and_the_nearest_known_one() {
         ("\n\n[frontdoor]\nlisten = \"x\"", ":4)", "front_door.listen?"),
         ("[handler.recorder]\ndirectory = \"x\"", ":2)", "handler.recorder.dir?"),
         ("[retry]\nmax_backoff = \"1s\"", ":2)", "retry.backoff_max?"),
+        ("[log.embeded]\ndir = \"x\"", ":2)", "log.embedded.dir?"),
     ] {
         let message = load_file(text).unwrap_err().0;
         assert!(message.contains(at) && message.ends_with(nearest), "{text}: {message}");

@@ -7,7 +7,7 @@ use crate::{
     log::{
         TaskConsumer, TaskLog,
         embedded::EmbeddedLog,
-        kafka::{KafkaConsumer, KafkaLog},
+        kafka::{self, KafkaConsumer, KafkaLog},
     },
     memory::MemoryBudget,
 };
@@ -29,6 +29,7 @@ pub(crate) async fn open(config: &Config, memory: &MemoryBudget, role: Role) -> 
                 Ok((opened.log, consumer))
             }
             LogKind::Kafka => {
+                kafka::admin::refuse_unfit(&config.log.kafka, max_task)?;
                 let log = KafkaLog::connect(&config.log.kafka, max_task, queue_bytes)?;
                 let consumer = match role.works() {
                     true => Some(KafkaConsumer::new(&config.log.kafka, limits, prefetch, max_task)?),

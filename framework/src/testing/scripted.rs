@@ -105,6 +105,7 @@ impl ScriptedLog {
         state.generation += 1;
         let generation = state.generation;
         let offer: Vec<Partition> = partitions.iter().copied().map(Partition).collect();
+        offer.iter().for_each(|&partition| state.withdraw(partition));
         let starts = offer.iter().map(|&partition| (partition, state.start(partition))).collect();
         state.offered.insert(intent, offer);
         state.tell(ConsumerEvent::Assigned { intent, generation, partitions: starts });

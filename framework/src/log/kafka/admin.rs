@@ -23,6 +23,8 @@ use std::{
 
 /// How long a cluster may take to answer `check` and `topics create`.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a start waits for brokers before it goes on without them.
+const START_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the tasks of a topic made by `create_topics` are kept.
 const RETENTION_MS: &str = "604800000";
 
@@ -153,6 +155,17 @@ fn wait_until_visible(client: &AdminClient<Context>, reports: &[TopicReport]) {
 /// Looks at the cluster and both topics. Waits for the brokers at most some seconds.
 pub fn check(config: &KafkaConfig, max_task: u64) -> Vec<Finding> {
     inspect(config, max_task, TIMEOUT)
+}
+
+/// Refuses topics that a promise cannot be kept on, with every finding and its mend. Brokers that do not answer are no
+/// reason to refuse: they may come, and nothing is taken until they have and the topics are right.
+pub(crate) fn refuse_unfit(config: &KafkaConfig, max_task: u64) -> Result<(), Error> {
+    let unfit = inspect(config, max_task, START_TIMEOUT)
+        .into_iter()
+        .filter(|finding| finding.level == Level::Fail && finding.subject != UNREACHABLE)
+        .map(|Finding { subject, detail, help, .. }| format!("{subject}: {detail}\nhelp: {help}"))
+        .collect::<Vec<_>>();
+    if unfit.is_empty() { Ok(()) } else { Err(Error::Log(unfit.join("\n"))) }
 }
 
 pub(super) fn inspect(config: &KafkaConfig, max_task: u64, timeout: Duration) -> Vec<Finding> {

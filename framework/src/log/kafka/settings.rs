@@ -158,6 +158,7 @@ fn refusal(name: &str, value: &str) -> Option<&'static str> {
 fn suggestion(name: &str) -> String {
     super::native_config::property_names()
         .into_iter()
+        .chain(ALIASES.iter().flat_map(|(one, other)| [(*one).to_owned(), (*other).to_owned()]))
         .map(|known| (strsim::damerau_levenshtein(name, &known), known))
         .filter(|(distance, known)| distance * 3 <= known.len() && refusal(known, "").is_none())
         .min()

@@ -4,7 +4,6 @@
 
 use super::{
     admin::{self, Level},
-    client::Context,
     settings::{Role, client_config},
     topic_id,
 };
@@ -49,13 +48,12 @@ pub(super) struct Watch {
 }
 
 /// The context of a consumer that is in no group.
-pub(super) struct NoGroup(Context);
+pub(super) struct NoGroup;
 
 impl rdkafka::ClientContext for NoGroup {
     fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
         // What this client notices is reported by those who ask it; a line a second while brokers are away helps nobody.
         tracing::debug!(target: "partita::librdkafka", ?level, facility, "{message}");
-        let _ = &self.0;
     }
     fn stats_raw(&self, _statistics: &[u8]) {}
     fn error(&self, _error: KafkaError, _reason: &str) {}
@@ -67,7 +65,7 @@ impl Watch {
     /// A watch over the topic of `config`. Needs no broker yet.
     pub(super) fn new(config: &KafkaConfig, max_task: u64) -> Result<Self, Error> {
         let client: BaseConsumer<NoGroup> = client_config(config, Role::Admin, max_task)?
-            .create_with_context(NoGroup(Context::quiet()))
+            .create_with_context(NoGroup)
             .map_err(|error| Error::Log(format!("cannot make a Kafka client: {error}")))?;
         Ok(Self {
             config: config.clone(),

@@ -3,7 +3,10 @@
 
 use super::*;
 use crate::testing::Step;
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
 
 const PARTITIONS: u32 = 3;
 const RUNS: u64 = 300;
@@ -21,10 +24,9 @@ impl Dice {
     }
 }
 
-/// What the handler does depends on the seed and the attempt alone.
-fn act(seed: u64, ctx: &TaskContext) -> Act {
-    let attempt = ctx.epoch() << 32 ^ ctx.offset() << 16 ^ u64::from(ctx.attempt()) << 8;
-    let mut dice = Dice(seed ^ attempt ^ u64::from(ctx.partition()));
+/// What the handler does depends on the seed and on how often it was asked before.
+fn act(seed: u64, asked: u64) -> Act {
+    let mut dice = Dice(seed ^ asked << 32);
     match dice.roll(100) {
         0..60 => Act::Succeed,
         60..78 => Act::After(Duration::from_millis(dice.roll(400))),
@@ -50,7 +52,9 @@ async fn one_run(seed: u64) {
     config.retry.attempts = 3;
     config.worker.task_timeout = (seed % 3 == 0).then_some(Duration::from_millis(250));
     config.worker.drain_timeout = Duration::from_millis(300);
-    let (pipeline, ledger) = pipeline_by_hand(config, PARTITIONS, move |ctx| act(seed, ctx));
+    let asked = AtomicU64::new(0);
+    let script = move |_: &TaskContext| act(seed, asked.fetch_add(1, Relaxed));
+    let (pipeline, ledger) = pipeline_by_hand(config, PARTITIONS, script);
     let mut dice = Dice(seed);
     let mut owned = BTreeSet::new();
     for _ in 0..80 {
@@ -61,7 +65,9 @@ async fn one_run(seed: u64) {
                 pipeline.send((key, "payload")).await;
             }
             3..6 => _ = pipeline.log().deliver(partition, 1 + dice.roll(6) as usize),
-            6 | 7 if owned.insert(partition) => pipeline.log().assign(&[partition]),
+            6 | 7 if !pipeline.log().owns(partition) && owned.insert(partition) => {
+                pipeline.log().assign(&[partition])
+            }
             8 if owned.remove(&partition) => pipeline.log().revoke(&[partition]),
             9 if owned.remove(&partition) => pipeline.log().lose(&[partition]),
             10 => match dice.roll(2) {
@@ -84,6 +90,8 @@ async fn one_run(seed: u64) {
 
 async fn settle(pipeline: &TestPipeline, owned: BTreeSet<u32>) {
     let rest: Vec<u32> = (0..PARTITIONS).filter(|partition| !owned.contains(partition)).collect();
+    let given_back = |pipeline: &TestPipeline| rest.iter().all(|&partition| !pipeline.log().owns(partition));
+    pipeline.wait_until("what was revoked is given back", given_back).await;
     pipeline.log().assign(&rest);
     pipeline
         .wait_until("everything is settled", |pipeline| {

@@ -91,6 +91,8 @@ fn main() -> Result<()> {
     config.log.kafka.partitions = ends.len() as u32;
     config.log.kafka.properties.extend(cli.worker.properties.iter().cloned());
     config.worker.threads = cli.threads;
+    // Any free port: nobody asks.
+    config.admin.listen = ([127, 0, 0, 1], 0).into();
     let (report, mut reported) = watch::channel(None);
     let progress = Arc::new(Progress { ends, meter: Mutex::new(None), report });
     let wait = Duration::from_millis(cli.worker.handler_ms);
