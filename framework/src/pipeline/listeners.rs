@@ -4,11 +4,10 @@ use super::{Role, Shared, report};
 use crate::{
     Error,
     admin::{self, AdminHandle, AdminSources, Ask},
-    front_door::{FrontDoor, FrontDoorHandle, FrontDoorOptions, Refusal, Routes},
-    log::LogHealth,
+    front_door::{FrontDoor, FrontDoorHandle, FrontDoorOptions, Routes},
     metrics::{MEMORY_BUDGET_BYTES, MEMORY_RESERVED_BYTES, READY},
 };
-use partita_core::Partition;
+use partita_core::{Partition, PartitionHealth};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 /// How long a body that was begun may take to become whole once the process stops.
@@ -40,25 +39,15 @@ pub(crate) async fn open(shared: &Shared, role: Role, extras: Extras) -> Result<
 }
 
 fn options(shared: &Shared, routes: Vec<Routes>) -> FrontDoorOptions {
-    let Shared { log, status, draining, .. } = shared.clone();
+    let status = shared.status.clone();
     FrontDoorOptions {
         config: shared.config.front_door.clone(),
         max_task: shared.config.limits.max_task.as_u64(),
         log: shared.log.clone(),
         intake: shared.memory.intake.clone(),
-        admission: Arc::new(move |partition: Partition| {
-            if draining.is_cancelled() {
-                return Err(Refusal::Draining);
-            }
-            match log.health() {
-                LogHealth::Ready => {}
-                health => return Err(Refusal::Log(health)),
-            }
-            if status.is_stuck(partition) {
-                let reason = format!("partition {partition} is halted and waits for an operator");
-                return Err(Refusal::PartitionStuck(reason));
-            }
-            Ok(())
+        partition_health: Arc::new(move |partition: Partition| match status.is_stuck(partition) {
+            true => PartitionHealth::Stuck,
+            false => PartitionHealth::Open,
         }),
         routes,
     }

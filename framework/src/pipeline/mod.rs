@@ -37,7 +37,6 @@ use crate::{
 };
 use listeners::Extras;
 use std::{fmt, future::Future, sync::Arc};
-use tokio_util::sync::CancellationToken;
 
 /// Which half of the work a process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -70,8 +69,6 @@ pub(crate) struct Shared {
     pub(crate) log: Arc<dyn TaskLog>,
     pub(crate) memory: MemoryBudget,
     pub(crate) status: Arc<PipelineStatus>,
-    /// Cancelled when the pipeline begins to stop: from then on no task is taken.
-    pub(crate) draining: CancellationToken,
 }
 
 /// Where pipelines begin.
@@ -150,7 +147,6 @@ impl PipelineBuilder {
         };
         let shared = Shared {
             status: Arc::new(PipelineStatus::new(log.partitions())),
-            draining: CancellationToken::new(),
             config,
             log,
             memory,

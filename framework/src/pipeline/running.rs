@@ -79,7 +79,6 @@ impl Running {
     /// group left. Within `shutdown.deadline`; what does not fit is cut short, and its tasks are handled again later.
     pub async fn shutdown(&self) -> Result<(), Error> {
         self.shared.status.set_draining();
-        self.shared.draining.cancel();
         tracing::info!("stopping");
         let deadline = self.shared.config.shutdown.deadline;
         let ended = timeout(deadline, self.stop_in_order()).await.unwrap_or_else(|_| {

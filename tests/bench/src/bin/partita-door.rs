@@ -5,7 +5,7 @@ use clap::Parser;
 use partita::{
     Config,
     config::{CompressionMode, LogKind},
-    front_door::{FrontDoor, FrontDoorOptions, LogAdmission},
+    front_door::{FrontDoor, FrontDoorOptions},
     log::{LogHealth, TaskLog, embedded::EmbeddedLog, kafka::KafkaLog},
     memory::MemoryBudget,
 };
@@ -14,7 +14,7 @@ use partita_bench::{
     recorder, topic,
     worker::property,
 };
-use partita_core::DeliveryLimits;
+use partita_core::{DeliveryLimits, PartitionHealth};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 #[global_allocator]
@@ -104,7 +104,7 @@ async fn serve(config: Config) -> Result<()> {
         max_task,
         log: log.clone(),
         intake: memory.intake.clone(),
-        admission: Arc::new(LogAdmission(log)),
+        partition_health: Arc::new(|_| PartitionHealth::Open),
         routes: Vec::new(),
     });
     announce(door.start()?.address())?;
