@@ -18,7 +18,6 @@ use partita_proto::v1::{Compression, Envelope, Header, parked::Kind};
 use prost::Message;
 use std::{cell::RefCell, convert::Infallible, fmt, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::timeout};
-use tokio_util::sync::CancellationToken;
 
 /// When the tasks of tests were made.
 const NOW_MS: u64 = 1_700_000_000_000;
@@ -207,7 +206,6 @@ impl TestPipeline {
             log: Arc::new(log.clone()),
             memory,
             status: Arc::new(PipelineStatus::new(log.partitions())),
-            draining: CancellationToken::new(),
         };
         let attach =
             |events: crate::actor::Events| Ok::<_, Infallible>(log.attach(move |event| events(event)));
