@@ -28,7 +28,7 @@ pub struct Cli {
     /// --bootstrap-servers.
     #[arg(long, value_name = "SCRIPT")]
     kafka: Option<PathBuf>,
-    /// Only rows whose name contains one of these, comma-separated: worker, door-kafka/10KB, 1KB-64. Default: all.
+    /// Only these rows, by name or by a part of it, comma-separated: worker/1KB, door-kafka, 10KB-64. Default: all.
     #[arg(long, value_delimiter = ',')]
     rows: Vec<String>,
     /// List the rows and end.
@@ -81,7 +81,7 @@ pub(crate) struct Setup {
 impl Cli {
     /// Runs the rows.
     pub fn run(self) -> Result<()> {
-        let rows: Vec<Row> = rows::all().into_iter().filter(|row| self.wants(row.name())).collect();
+        let rows = self.selected(rows::all());
         let mut out = std::io::stdout();
         if self.list {
             for row in &rows {
@@ -103,8 +103,15 @@ impl Cli {
         outcome
     }
 
-    fn wants(&self, name: &str) -> bool {
-        self.rows.is_empty() || self.rows.iter().any(|wanted| name.contains(wanted.as_str()))
+    /// A row's whole name selects that row alone; a part of a name selects every row that has it.
+    fn selected(&self, rows: Vec<Row>) -> Vec<Row> {
+        let names: Vec<String> = rows.iter().map(|row| row.name().to_owned()).collect();
+        let wants = |name: &str| {
+            self.rows.iter().any(|wanted| {
+                if names.contains(wanted) { name == wanted } else { name.contains(wanted.as_str()) }
+            })
+        };
+        rows.into_iter().filter(|row| self.rows.is_empty() || wants(row.name())).collect()
     }
 
     fn setup(self) -> Result<Setup> {
@@ -180,4 +187,22 @@ pub(crate) fn pairs<T>(count: usize, mut run: impl FnMut(bool) -> Result<T>) -> 
             }
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn selected(rows: &str) -> Vec<String> {
+        let cli = Cli::parse_from(["bench-compare", "--rows", rows]);
+        cli.selected(rows::all()).iter().map(|row| row.name().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_whole_name_selects_one_row_and_a_part_selects_all_that_have_it() {
+        assert_eq!(selected("worker/1KB"), ["worker/1KB"]);
+        assert_eq!(selected("KB-5ms,50MB"), ["worker/50MB", "worker/1KB-5ms"]);
+        assert_eq!(selected("door-embedded").len(), 7);
+        assert!(selected("nothing").is_empty());
+    }
 }
