@@ -1,5 +1,7 @@
 //! The binary, from outside: exit codes, messages, settings.
 
+#![allow(clippy::unwrap_used)]
+
 use assert_cmd::Command;
 use std::{path::Path, process::Output};
 

@@ -23,4 +23,4 @@ pub use error::Error;
 pub use handler::{Assignment, Fence, Task, TaskContext, TaskError, TaskHandler};
 pub use partita_core as core;
 pub use partita_proto as proto;
-pub use pipeline::{Pipeline, PipelineBuilder, Role, Running};
+pub use pipeline::{NewTask, Pipeline, PipelineBuilder, Role, Running};

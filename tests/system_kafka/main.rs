@@ -1,5 +1,7 @@
 //! The system tests over a real Apache Kafka. Each starts a cluster of its own: run them with `--test-threads=1`.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
+
 mod ledger;
 mod memory;
 mod outage;

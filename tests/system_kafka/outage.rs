@@ -59,6 +59,7 @@ async fn with_kafka_going_down_while_serving_nothing_is_lost_and_it_recovers_by_
     let mut server = setup.start().await.unwrap();
     let load = Load { tasks: 100_000, keys: 60, sizes: 1_000..=100_000, ..Load::default() };
     let mut running = load.start(setup.front(), Random::from_env());
+    let mut probes = 0;
     for (down, up) in
         [(Fault::Pause, Fault::Continue), (Fault::Kill, Fault::Start), (Fault::Stop, Fault::Start)]
     {

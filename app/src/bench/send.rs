@@ -226,7 +226,7 @@ impl Shared {
         sent.ledger.note(key, entry);
         // A progress bar reads the clock: not for every task.
         let ended = sent.acknowledged + sent.not_written + sent.unknown;
-        if ended % 64 == 0 || payload.len() > 1 << 20 {
+        if ended.is_multiple_of(64) || payload.len() > 1 << 20 {
             self.progress.set_position(ended);
         }
     }

@@ -46,7 +46,6 @@ pub(crate) struct Supervisor {
     actors: BTreeMap<Partition, Started>,
     telemetry: Telemetry,
     topic: Arc<str>,
-    topic_id: Arc<str>,
     began: Instant,
     alarm: Option<Duration>,
 }
@@ -83,7 +82,6 @@ impl Supervisor {
             actors: BTreeMap::new(),
             telemetry: Telemetry::new(setup.log.topic()),
             topic: setup.log.topic().into(),
-            topic_id: setup.log.topic_id().into(),
             began: Instant::now(),
             alarm: None,
             setup,
@@ -144,8 +142,9 @@ impl Supervisor {
             load[started.arbiter] += usize::from(*other != partition);
         }
         let arbiter = (0..load.len()).min_by_key(|&index| load[index]).unwrap_or_default();
-        let assignment =
-            Assignment { topic: self.topic.clone(), topic_id: self.topic_id.clone(), partition, epoch };
+        // Asked each time: a log that was away at the start did not know it then.
+        let topic_id = self.setup.log.topic_id().into();
+        let assignment = Assignment { topic: self.topic.clone(), topic_id, partition, epoch };
         let setup = Setup {
             assignment,
             log: self.setup.log.clone(),

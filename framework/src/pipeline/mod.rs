@@ -21,9 +21,11 @@ mod listeners;
 mod open;
 mod report;
 mod running;
+mod submit;
 pub(crate) mod workers;
 
 pub use running::Running;
+pub use submit::NewTask;
 
 use crate::{
     Config, Error,
@@ -36,6 +38,7 @@ use crate::{
     status::PipelineStatus,
 };
 use listeners::Extras;
+use open::Halves;
 use std::{fmt, future::Future, sync::Arc};
 
 /// Which half of the work a process does.
@@ -87,7 +90,7 @@ pub struct PipelineBuilder {
     config: Config,
     role: Role,
     spawner: Option<Spawner>,
-    log: Option<(Arc<dyn TaskLog>, Option<Box<dyn TaskConsumer>>)>,
+    log: Option<Halves>,
     extras: Extras,
 }
 
@@ -145,12 +148,7 @@ impl PipelineBuilder {
             Some(own) => own,
             None => open::open(&config, &memory, role).await?,
         };
-        let shared = Shared {
-            status: Arc::new(PipelineStatus::new(log.partitions())),
-            config,
-            log,
-            memory,
-        };
+        let shared = Shared { status: Arc::new(PipelineStatus::new(log.partitions())), config, log, memory };
         let workers = match (role.works(), spawner, consumer) {
             (false, ..) => None,
             (true, Some(spawner), Some(consumer)) => Some(workers::start(&shared, spawner, consumer)?),

@@ -14,7 +14,8 @@ use crate::{
 use partita_core::DeliveryLimits;
 use std::sync::Arc;
 
-type Halves = (Arc<dyn TaskLog>, Option<Box<dyn TaskConsumer>>);
+/// A log's writing half, and its reading half where there are workers.
+pub(crate) type Halves = (Arc<dyn TaskLog>, Option<Box<dyn TaskConsumer>>);
 
 /// Opens the log, and its consumer if the role needs one. Opening reads and syncs files: it happens aside.
 pub(crate) async fn open(config: &Config, memory: &MemoryBudget, role: Role) -> Result<Halves, Error> {

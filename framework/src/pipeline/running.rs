@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 /// A started pipeline.
 pub struct Running {
-    shared: Shared,
+    pub(super) shared: Shared,
     workers: Option<Workers>,
     listeners: Mutex<Option<Listeners>>,
     front_door: Option<SocketAddr>,

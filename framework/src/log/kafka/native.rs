@@ -128,7 +128,7 @@ impl NativeConsumer {
         let event = Event(event);
         // SAFETY: the event is alive.
         match unsafe { rd::rd_kafka_event_type(event.0) } {
-            rd::RD_KAFKA_EVENT_FETCH => Fetched::new(event),
+            rd::RD_KAFKA_EVENT_FETCH => Fetched::of(event),
             rd::RD_KAFKA_EVENT_REBALANCE => event.rebalance(),
             rd::RD_KAFKA_EVENT_OFFSET_COMMIT => event.committed(),
             rd::RD_KAFKA_EVENT_ERROR => event.error(),
@@ -441,7 +441,7 @@ unsafe impl Send for Fetched {}
 unsafe impl Sync for Fetched {}
 
 impl Fetched {
-    fn new(event: Event) -> Polled {
+    fn of(event: Event) -> Polled {
         // SAFETY: the event is alive; the message it returns lives as long as the event.
         let message = unsafe { rd::rd_kafka_event_message_next(event.0) };
         // SAFETY: as above; null means that the event has no message.
@@ -488,7 +488,7 @@ impl Fetched {
     }
 }
 
-fn bytes<'a>(start: *const u8, len: usize, _owner: &'a Fetched) -> &'a [u8] {
+fn bytes(start: *const u8, len: usize, _owner: &Fetched) -> &[u8] {
     // SAFETY: librdkafka gives the start and the length of a buffer that lives as long as the message; null means none.
     unsafe { if start.is_null() || len == 0 { &[] } else { slice::from_raw_parts(start, len) } }
 }

@@ -50,7 +50,7 @@ fn no_interleaving_loses_reorders_or_commits_too_far() {
 async fn one_run(seed: u64) {
     let mut config = config();
     config.retry.attempts = 3;
-    config.worker.task_timeout = (seed % 3 == 0).then_some(Duration::from_millis(250));
+    config.worker.task_timeout = (seed.is_multiple_of(3)).then_some(Duration::from_millis(250));
     config.worker.drain_timeout = Duration::from_millis(300);
     let asked = AtomicU64::new(0);
     let script = move |_: &TaskContext| act(seed, asked.fetch_add(1, Relaxed));

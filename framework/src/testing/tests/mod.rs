@@ -4,7 +4,6 @@ mod chaos;
 mod faults;
 mod order;
 mod rebalance;
-mod speed;
 
 use super::{ScriptedLog, TestPipeline, TestTask};
 use crate::{
