@@ -70,31 +70,26 @@ fn main() {
         }
         let (bare, ours) = (Measured::sum(bare), Measured::sum(ours));
         println!(
-            "{size:>9} {clients:>8} {:>12.1} {:>8.2} {:>14} {:>14} {:>8.1} {:>8.1}",
+            "{size:>9} {clients:>8} {:>12.1} {:>8.2} {:>14} {:>14}",
             ours.rate,
             ours.rate / bare.rate,
             ours.percentiles(),
-            bare.percentiles(),
-            ours.cpu,
-            bare.cpu
+            bare.percentiles()
         );
     }
 }
 
 struct Measured {
     rate: f64,
-    /// Microseconds of processor time, of all threads, for each append.
-    cpu: f64,
     latencies: Vec<Duration>,
 }
 
 impl Measured {
     fn sum(parts: Vec<Self>) -> Self {
         let rate = parts.iter().map(|part| part.rate).sum::<f64>() / parts.len() as f64;
-        let cpu = parts.iter().map(|part| part.cpu).sum::<f64>() / parts.len() as f64;
         let mut latencies: Vec<Duration> = parts.into_iter().flat_map(|part| part.latencies).collect();
         latencies.sort();
-        Self { rate, cpu, latencies }
+        Self { rate, latencies }
     }
 
     fn percentiles(&self) -> String {
@@ -118,7 +113,7 @@ fn measure(append: &Append, size: usize, clients: usize, seconds: f64) -> Measur
         .into();
     let latencies = RefCell::new(Vec::new());
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let (start, cpu) = (Instant::now(), cpu_seconds());
+    let start = Instant::now();
     runtime.block_on(join_all((0..clients).map(|client| {
         let (value, latencies) = (value.clone(), &latencies);
         async move {
@@ -132,17 +127,7 @@ fn measure(append: &Append, size: usize, clients: usize, seconds: f64) -> Measur
         }
     })));
     let latencies = latencies.into_inner();
-    let count = latencies.len() as f64;
-    let cpu = (cpu_seconds() - cpu) * 1e6 / count;
-    Measured { rate: count / start.elapsed().as_secs_f64(), cpu, latencies }
-}
-
-/// What this process has used of the processors (Linux: ticks of 10 ms).
-fn cpu_seconds() -> f64 {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-    let ticks = |index: usize| fields.get(index).and_then(|field| field.parse::<f64>().ok()).unwrap_or(0.0);
-    (ticks(11) + ticks(12)) / 100.0
+    Measured { rate: latencies.len() as f64 / start.elapsed().as_secs_f64(), latencies }
 }
 
 /// The loop to compare with.
