@@ -1,6 +1,6 @@
 //! A task as a record, and back: protobuf `partita.v1.Envelope`, bounded in both directions.
 //!
-//! The payload is the envelope's last field. A writer that leaves [`HEADROOM`]-like space in front of the payload gets a record
+//! The payload is the envelope's last field. A writer that leaves room in front of the payload ([`PayloadBuffer`]) gets a record
 //! without a second copy of it; a reader gets the payload as a slice of the record.
 
 use bytes::{BufMut, Bytes, BytesMut};

@@ -1,6 +1,6 @@
 //! The front door: HTTP in, durable, 202.
 //!
-//! A request's way: [`post_task`](self::post_task) reads key and headers and asks for admission; `receive` takes the body into a
+//! A request's way: `post_task` reads key and headers and asks for admission; `receive` takes the body into a
 //! buffer whose bytes are reserved first; `compress` may make it smaller; the log appends it; the receipt is the answer. Every
 //! refusal is a [`Problem`] and goes out through `refuse`, which sees to it that a sender in the middle of its
 //! body still gets it.

@@ -149,12 +149,20 @@ impl PipelineBuilder {
             None => open::open(&config, &memory, role).await?,
         };
         let shared = Shared { status: Arc::new(PipelineStatus::new(log.partitions())), config, log, memory };
-        let workers = match (role.works(), spawner, consumer) {
-            (false, ..) => None,
-            (true, Some(spawner), Some(consumer)) => Some(workers::start(&shared, spawner, consumer)?),
-            (true, ..) => return Err(config_error("a pipeline with workers needs a consumer of its log")),
-        };
+        // Listeners first: an address that is taken is found before any partition is.
         let listeners = listeners::open(&shared, role, extras).await?;
+        let workers = match (role.works(), spawner, consumer) {
+            (false, ..) => Ok(None),
+            (true, Some(spawner), Some(consumer)) => workers::start(&shared, spawner, consumer).map(Some),
+            (true, ..) => Err(config_error("a pipeline with workers needs a consumer of its log")),
+        };
+        let workers = match workers {
+            Ok(workers) => workers,
+            Err(error) => {
+                listeners.close().await;
+                return Err(error);
+            }
+        };
         Ok(Running::new(shared, workers, listeners))
     }
 
