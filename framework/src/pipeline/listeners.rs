@@ -31,11 +31,16 @@ pub(crate) struct Listeners {
 /// Opens what the role needs.
 pub(crate) async fn open(shared: &Shared, role: Role, extras: Extras) -> Result<Listeners, Error> {
     let admin = admin::start(shared.config.admin.listen, sources(shared, role, extras.metrics))?;
-    let front_door = match role.accepts() {
-        true => Some(FrontDoor::new(options(shared, extras.routes)).start()?),
-        false => None,
-    };
-    Ok(Listeners { front_door, admin })
+    if !role.accepts() {
+        return Ok(Listeners { front_door: None, admin });
+    }
+    match FrontDoor::new(options(shared, extras.routes)).start() {
+        Ok(front_door) => Ok(Listeners { front_door: Some(front_door), admin }),
+        Err(error) => {
+            admin.stop().await;
+            Err(error)
+        }
+    }
 }
 
 fn options(shared: &Shared, routes: Vec<Routes>) -> FrontDoorOptions {
