@@ -158,14 +158,24 @@ pub fn check(config: &KafkaConfig, max_task: u64) -> Vec<Finding> {
 }
 
 /// Refuses topics that a promise cannot be kept on, with every finding and its mend. Brokers that do not answer are no
-/// reason to refuse: they may come, and nothing is taken until they have and the topics are right.
+/// reason to refuse: they may come, and nothing is taken until they have and the topics are right. What was only just
+/// created is not known to every broker at once, so a bad finding is looked at again for a while.
 pub(crate) fn refuse_unfit(config: &KafkaConfig, max_task: u64) -> Result<(), Error> {
-    let unfit = inspect(config, max_task, START_TIMEOUT)
-        .into_iter()
-        .filter(|finding| finding.level == Level::Fail && finding.subject != UNREACHABLE)
-        .map(|Finding { subject, detail, help, .. }| format!("{subject}: {detail}\nhelp: {help}"))
-        .collect::<Vec<_>>();
-    if unfit.is_empty() { Ok(()) } else { Err(Error::Log(unfit.join("\n"))) }
+    let patience = Instant::now() + START_TIMEOUT;
+    loop {
+        let unfit = inspect(config, max_task, START_TIMEOUT)
+            .into_iter()
+            .filter(|finding| finding.level == Level::Fail && finding.subject != UNREACHABLE)
+            .map(|Finding { subject, detail, help, .. }| format!("{subject}: {detail}\nhelp: {help}"))
+            .collect::<Vec<_>>();
+        if unfit.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() >= patience {
+            return Err(Error::Log(unfit.join("\n")));
+        }
+        thread::sleep(Duration::from_millis(250));
+    }
 }
 
 pub(super) fn inspect(config: &KafkaConfig, max_task: u64, timeout: Duration) -> Vec<Finding> {
