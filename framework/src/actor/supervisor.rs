@@ -158,7 +158,7 @@ impl Supervisor {
             self.setup.status.own(view, handle.progress.clone());
         }
         self.actors.insert(partition, Started { handle, arbiter });
-        tracing::info!(%partition, %epoch, "started");
+        tracing::debug!(%partition, %epoch, "started");
     }
 
     fn order(&self, partition: Partition, epoch: Epoch, order: Order) {

@@ -23,6 +23,8 @@ use std::{
 
 /// How long a cluster may take to answer `check` and `topics create`.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a new topic may take to be known: thousands of replicas keep a small cluster busy.
+const VISIBLE_WITHIN: Duration = Duration::from_secs(60);
 /// How long a start waits for brokers before it goes on without them.
 const START_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the tasks of a topic made by `create_topics` are kept.
@@ -142,7 +144,7 @@ fn create_topic(
 
 /// A new topic is not known to every broker at once: whoever looks next must find it.
 fn wait_until_visible(client: &AdminClient<Context>, reports: &[TopicReport]) {
-    let deadline = Instant::now() + TIMEOUT;
+    let deadline = Instant::now() + VISIBLE_WITHIN;
     while Instant::now() < deadline {
         let metadata = client.inner().fetch_metadata(None, TIMEOUT);
         if metadata.is_ok_and(|seen| reports.iter().all(|report| find(&seen, &report.topic).is_some())) {
