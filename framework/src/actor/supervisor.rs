@@ -196,7 +196,7 @@ impl Supervisor {
         self.actors.remove(&partition);
         self.setup.status.disown(partition);
         self.telemetry.clear(partition);
-        tracing::info!(%partition, "released");
+        tracing::debug!(%partition, "released");
     }
 
     fn lane(&self, partition: Partition, epoch: Epoch, start: Offset) -> Option<Lane> {

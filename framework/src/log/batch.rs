@@ -50,6 +50,17 @@ impl Batch {
         Self { epoch, ..Self::default() }
     }
 
+    /// An empty batch of the same epoch with room for as much as this one has: rounds are much alike, and growing copies.
+    pub fn successor(&self) -> Self {
+        let shared = if self.data.is_empty() { self.filling.len() } else { self.data.len() };
+        Self {
+            epoch: self.epoch,
+            filling: BytesMut::with_capacity(shared),
+            entries: Vec::with_capacity(self.entries.len()),
+            ..Self::default()
+        }
+    }
+
     /// The assignment these records were delivered under.
     pub fn epoch(&self) -> Epoch {
         self.epoch

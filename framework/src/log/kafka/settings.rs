@@ -198,9 +198,12 @@ fn producer(config: &KafkaConfig, queue_bytes: u64, record_max: u64, out: &mut B
 
 fn consumer(config: &KafkaConfig, prefetch_bytes: u64, record_max: u64, out: &mut BTreeMap<String, String>) {
     // A fetch begins while less than `queued` waits, so fetched bytes reach `queued` and one response of each broker.
-    let queued = (prefetch_bytes / 2).max(1 << 20);
+    // More than that is fetched no faster, and every byte of it lands in memory that is cold again.
+    let queued = (prefetch_bytes / 2).clamp(1 << 20, 32 << 20);
     let response = (prefetch_bytes / 4).clamp(1 << 20, 64 << 20);
-    let partition = (response / 4).clamp(1 << 20, 8 << 20);
+    // Few partitions are fetched best in the client's own portions; many cost the broker's thread less in larger ones.
+    let portion = (u64::from(config.partitions) << 16).clamp(1 << 20, 8 << 20);
+    let partition = (response / 4).clamp(1 << 20, portion);
     out.extend(defaults(&[
         ("group.id", &config.group),
         ("enable.auto.commit", "false"),

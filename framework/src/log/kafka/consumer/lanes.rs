@@ -108,10 +108,11 @@ impl Lanes {
     pub(super) fn deliver(&mut self, mut delivered: impl FnMut(Partition, Outstanding)) {
         for partition in self.touched.drain(..) {
             let Some(Some(lane)) = self.slots.get_mut(partition.0 as usize) else { continue };
-            let mut batch = std::mem::replace(&mut lane.batch, Batch::new(lane.epoch));
-            if batch.is_empty() {
+            if lane.batch.is_empty() {
                 continue;
             }
+            let successor = lane.batch.successor();
+            let mut batch = std::mem::replace(&mut lane.batch, successor);
             batch.seal();
             lane.inbox.deliver(batch);
             delivered(partition, lane.inbox.outstanding());
