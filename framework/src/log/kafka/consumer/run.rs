@@ -199,8 +199,7 @@ impl Member {
 
     /// Pauses and resumes partitions by what is outstanding.
     fn regulate(&mut self) {
-        let paused: Vec<_> = self.flow.paused().collect();
-        for partition in paused {
+        for partition in self.flow.to_observe() {
             if let Some(outstanding) = self.lanes.outstanding(partition) {
                 self.flow.observe(partition, outstanding);
             }
