@@ -1,40 +1,18 @@
-//! The metrics recorder of this binary: Prometheus, rendered on demand by the admin listener.
+//! The metrics of this binary: Partita's recorder and what the process itself uses, rendered on demand by the admin listener.
 
-use anyhow::Context;
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use metrics_process::Collector;
-use partita::metrics::{BUILD_INFO, CATALOGUE, describe};
-use std::{sync::Arc, time::Duration};
-
-/// How often samples of histograms are folded into their buckets: between scrapes they only pile up.
-const UPKEEP: Duration = Duration::from_secs(1);
+use partita::{metrics::BUILD_INFO, prometheus};
+use std::sync::Arc;
 
 /// Installs the recorder for the whole process and gives the page.
 pub(crate) fn install() -> anyhow::Result<Arc<dyn Fn() -> String + Send + Sync>> {
-    let mut builder = PrometheusBuilder::new();
-    for metric in CATALOGUE.iter().filter(|metric| !metric.kind.buckets().is_empty()) {
-        builder = builder
-            .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), metric.kind.buckets())
-            .with_context(|| format!("the buckets of {} are refused", metric.name))?;
-    }
-    let handle = builder.install_recorder().context("a metrics recorder is installed already")?;
-    describe();
+    let page = prometheus::install()?;
     metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     let process = Collector::default();
     process.describe();
-    let upkeep = handle.clone();
-    std::thread::Builder::new()
-        .name("metrics-upkeep".into())
-        .spawn(move || {
-            loop {
-                std::thread::sleep(UPKEEP);
-                upkeep.run_upkeep();
-            }
-        })
-        .context("cannot start a thread")?;
     Ok(Arc::new(move || {
         process.collect();
-        handle.render()
+        page.render()
     }))
 }
 

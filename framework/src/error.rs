@@ -28,6 +28,9 @@ pub enum Error {
         "a pipeline needs an actix system: start it inside #[actix_web::main] or actix_rt::System::block_on"
     )]
     NoSystem,
+    /// There is a metrics recorder already.
+    #[error("{0}")]
+    Recorder(String),
     /// The log's client broke for good while serving.
     #[error("the log's client failed for good: {0}")]
     Fatal(String),

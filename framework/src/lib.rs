@@ -13,6 +13,8 @@ pub mod log;
 pub mod memory;
 pub mod metrics;
 mod pipeline;
+#[cfg(feature = "prometheus")]
+pub mod prometheus;
 pub mod status;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

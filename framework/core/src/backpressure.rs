@@ -126,6 +126,18 @@ impl FlowControl {
         }
     }
 
+    /// The bytes outstanding, as last observed, of the partitions that are not paused: how far delivery has run ahead of handlers
+    /// that are still being delivered to.
+    pub fn flowing(&self) -> u64 {
+        let flowing = self.busy.iter().filter(|partition| !self.paused.contains(partition));
+        flowing.filter_map(|partition| self.lanes.get(partition)).map(|lane| lane.outstanding.bytes).sum()
+    }
+
+    /// The partitions that had something outstanding when they were last observed.
+    pub fn busy(&self) -> impl Iterator<Item = Partition> + '_ {
+        self.busy.iter().copied()
+    }
+
     /// Says what is outstanding of a partition now. An unknown partition is ignored.
     pub fn observe(&mut self, partition: Partition, outstanding: Outstanding) {
         let Some(lane) = self.lanes.get_mut(&partition) else { return };
@@ -191,6 +203,20 @@ mod tests {
     fn step(flow: &mut FlowControl, lane: u32, records: u64, bytes: u64) -> Vec<(u32, bool)> {
         flow.observe(Partition(lane), outstanding(records, bytes));
         flow.decide().into_iter().map(|change| (change.partition.0, change.paused)).collect()
+    }
+
+    #[test]
+    fn what_flows_is_what_is_outstanding_of_the_partitions_that_are_not_paused() {
+        let mut flow = flow(3);
+        assert_eq!(flow.flowing(), 0);
+        step(&mut flow, 0, 1, 30);
+        step(&mut flow, 1, 1, 40);
+        assert_eq!(flow.flowing(), 70);
+        step(&mut flow, 1, 1, 100);
+        assert!(flow.is_paused(Partition(1)));
+        assert_eq!(flow.flowing(), 30);
+        step(&mut flow, 0, 0, 0);
+        assert_eq!(flow.flowing(), 0);
     }
 
     #[test]

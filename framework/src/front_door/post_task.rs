@@ -4,7 +4,7 @@ use super::{
     admitted::Admitted,
     body::RequestBody,
     door::Door,
-    meter,
+    key, meter,
     problem::{Problem, ProblemCode},
     receive::{Received, receive},
     refuse::refuse,
@@ -14,20 +14,31 @@ use crate::log::{AppendError, NewRecord, NotWritten, Receipt};
 use actix_web::{
     HttpRequest, HttpResponse,
     http::{
-        ConnectionType, StatusCode,
-        header::{CONTENT_TYPE, EXPECT, HeaderName, HeaderValue},
+        ConnectionType, Method, StatusCode,
+        header::{CONTENT_TYPE, EXPECT, HeaderValue},
     },
     web,
 };
 use std::{fmt::Write, sync::Arc, time::Instant};
 
-/// Serves the route.
-pub(super) async fn post_task(
+/// Serves everything below `/v1/tasks`.
+pub(super) async fn tasks(
     door: web::Data<Door>,
     request: HttpRequest,
     payload: web::Payload,
 ) -> HttpResponse {
     let door = door.into_inner();
+    if !request.path().contains(key::ROUTE) {
+        return not_found(door.into(), request, payload).await;
+    }
+    if request.method() == Method::POST {
+        return post_task(door, request, payload).await;
+    }
+    let problem = Problem::method_not_allowed("POST");
+    stray(door, meter::TASK_ROUTE, &problem, &request, payload).await
+}
+
+async fn post_task(door: Arc<Door>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
     let began = Instant::now();
     let _in_hand = door.take_in_hand();
     let id = RequestId::of(request.headers());
@@ -91,7 +102,7 @@ impl Accepted {
         let mut response = HttpResponse::new(StatusCode::ACCEPTED);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(HeaderName::from_static(X_REQUEST_ID), id.header());
+        headers.insert(X_REQUEST_ID.clone(), id.header());
         if door.is_draining() {
             response.head_mut().set_connection_type(ConnectionType::Close);
         }
@@ -109,16 +120,6 @@ impl Accepted {
         );
         json
     }
-}
-
-/// Any other method on the route.
-pub(super) async fn other_method(
-    door: web::Data<Door>,
-    request: HttpRequest,
-    payload: web::Payload,
-) -> HttpResponse {
-    let problem = Problem::method_not_allowed("POST");
-    stray(door.into_inner(), meter::TASK_ROUTE, &problem, &request, payload).await
 }
 
 /// Any other path.

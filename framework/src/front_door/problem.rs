@@ -6,7 +6,7 @@ use actix_web::{
     body::BoxBody,
     http::{
         StatusCode,
-        header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER},
+        header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
     },
 };
 use std::borrow::Cow;
@@ -113,7 +113,7 @@ impl Problem {
         let mut response = HttpResponse::new(status);
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(HeaderName::from_static(X_REQUEST_ID), id.header());
+        headers.insert(X_REQUEST_ID.clone(), id.header());
         if let Some(seconds) = code.retry_after() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }

@@ -1,10 +1,10 @@
 //! The id that a request and its answer are known by: the sender's own where it is sane, else one that is made.
 
-use actix_web::http::header::{HeaderMap, HeaderValue};
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use std::fmt::Write;
 
 /// The header, both ways.
-pub(super) const X_REQUEST_ID: &str = "x-request-id";
+pub(super) static X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 const LONGEST: usize = 128;
 
@@ -15,7 +15,7 @@ pub(super) struct RequestId(String);
 impl RequestId {
     /// The id in these headers, or a new one.
     pub(super) fn of(headers: &HeaderMap) -> Self {
-        match headers.get(X_REQUEST_ID).and_then(|value| value.to_str().ok()) {
+        match headers.get(&X_REQUEST_ID).and_then(|value| value.to_str().ok()) {
             Some(id) if is_sane(id) => Self(id.to_owned()),
             _ => Self::make(),
         }
@@ -45,11 +45,10 @@ fn is_sane(id: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use actix_web::http::header::HeaderName;
 
     fn of(value: &[u8]) -> String {
         let mut headers = HeaderMap::new();
-        headers.insert(HeaderName::from_static(X_REQUEST_ID), HeaderValue::from_bytes(value).unwrap());
+        headers.insert(X_REQUEST_ID.clone(), HeaderValue::from_bytes(value).unwrap());
         RequestId::of(&headers).0
     }
 

@@ -60,11 +60,11 @@ impl FrontDoor {
         let door = self.door.clone();
         let routes = self.options.routes.clone();
         move |services| {
-            services.app_data(web::Data::from(door.clone())).service(
-                web::resource("/v1/tasks/{key}*")
-                    .route(web::post().to(post_task::post_task))
-                    .default_service(web::to(post_task::other_method)),
-            );
+            // A scope, because its prefix is compared where a resource's pattern is a regular expression: the key is read from the
+            // path as it was sent anyway.
+            services
+                .app_data(web::Data::from(door.clone()))
+                .service(web::scope("/v1/tasks").default_service(web::to(post_task::tasks)));
             routes.iter().for_each(|routes| routes(services));
         }
     }

@@ -1,7 +1,7 @@
 //! What a request's headers say of its task: type, content type, trace context, content encoding.
 
 use super::problem::{Problem, ProblemCode};
-use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap};
+use actix_web::http::header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName};
 use partita_proto::v1::{Envelope, Header};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,7 +9,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 const LONGEST_VALUE: usize = 512;
 
 /// Headers that are stored with the task under their own names.
-const STORED: [&str; 2] = ["traceparent", "tracestate"];
+static STORED: [HeaderName; 2] =
+    [HeaderName::from_static("traceparent"), HeaderName::from_static("tracestate")];
+
+/// The payload's type name.
+static PARTITA_TYPE: HeaderName = HeaderName::from_static("partita-type");
 
 /// How a body is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,15 +27,15 @@ pub(super) enum Coding {
 pub(super) fn envelope(headers: &HeaderMap) -> Result<Envelope, Problem> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut stored = Vec::new();
-    for name in STORED {
+    for name in &STORED {
         if let Some(value) = text(headers, name)? {
-            stored.push(Header { name: name.to_owned(), value });
+            stored.push(Header { name: name.as_str().to_owned(), value });
         }
     }
     Ok(Envelope {
         created_at_ms: now.as_millis() as u64,
-        r#type: text(headers, "partita-type")?,
-        content_type: text(headers, CONTENT_TYPE.as_str())?,
+        r#type: text(headers, &PARTITA_TYPE)?,
+        content_type: text(headers, &CONTENT_TYPE)?,
         headers: stored,
         ..Envelope::default()
     })
@@ -67,7 +71,7 @@ fn known_coding(value: &str) -> Option<Coding> {
     }
 }
 
-fn text(headers: &HeaderMap, name: &str) -> Result<Option<String>, Problem> {
+fn text(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Problem> {
     let Some(value) = headers.get(name) else { return Ok(None) };
     if value.len() > LONGEST_VALUE {
         return Err(Problem::new(

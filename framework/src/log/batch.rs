@@ -50,15 +50,14 @@ impl Batch {
         Self { epoch, ..Self::default() }
     }
 
-    /// An empty batch of the same epoch with room for as much as this one has: rounds are much alike, and growing copies.
-    pub fn successor(&self) -> Self {
-        let shared = if self.data.is_empty() { self.filling.len() } else { self.data.len() };
-        Self {
-            epoch: self.epoch,
-            filling: BytesMut::with_capacity(shared),
-            entries: Vec::with_capacity(self.entries.len()),
-            ..Self::default()
-        }
+    /// An empty batch of `epoch` that copies into `buffer`.
+    pub(crate) fn into_buffer(epoch: Epoch, buffer: BytesMut) -> Self {
+        Self { epoch, filling: buffer, ..Self::default() }
+    }
+
+    /// Whether so many bytes can be copied without allocating.
+    pub(crate) fn has_room(&self, bytes: usize) -> bool {
+        self.filling.capacity() - self.filling.len() >= bytes
     }
 
     /// The assignment these records were delivered under.
@@ -96,9 +95,10 @@ impl Batch {
         self.entries.push(Entry { offset, timestamp_ms, key, value: Value::Own(value) });
     }
 
-    /// Ends the filling. To be called once, before `record`.
-    pub fn seal(&mut self) {
-        self.data = std::mem::take(&mut self.filling).freeze();
+    /// Ends the filling. To be called once, before `record`. What is left of the buffer may be used for another batch.
+    pub fn seal(&mut self) -> BytesMut {
+        self.data = self.filling.split().freeze();
+        std::mem::take(&mut self.filling)
     }
 
     /// The record at `index`, with its bytes and key length counted as `weight` says.

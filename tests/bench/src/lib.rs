@@ -12,7 +12,6 @@ pub mod bare_worker;
 pub mod compare;
 pub mod door;
 pub mod fill;
-pub mod recorder;
 pub mod topic;
 pub mod usage;
 pub mod worker;

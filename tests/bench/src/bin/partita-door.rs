@@ -11,7 +11,7 @@ use partita::{
 };
 use partita_bench::{
     door::{DoorArgs, announce},
-    recorder, topic,
+    topic,
     worker::property,
 };
 use partita_core::{DeliveryLimits, PartitionHealth};
@@ -51,7 +51,7 @@ struct Cli {
 fn main() -> Result<()> {
     let cli = Cli::parse();
     if !cli.no_metrics {
-        recorder::install()?;
+        partita::prometheus::install()?;
     }
     let mut config = Config::default();
     config.front_door.listen = cli.door.listen;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use clap::Parser;
 use partita::{Config, Pipeline, Role, Task, TaskContext, TaskError, TaskHandler, config::LogKind};
 use partita_bench::{
-    recorder, topic,
+    topic,
     worker::{Meter, WorkerArgs, WorkerReport, touch},
 };
 use std::{
@@ -29,6 +29,9 @@ struct Cli {
     /// Threads that run the partition actors. Default: Partita's own.
     #[arg(long)]
     threads: Option<usize>,
+    /// `worker.queue_tasks`. Default: Partita's own.
+    #[arg(long)]
+    queue_tasks: Option<u64>,
 }
 
 /// What all handlers share. They come here at their first and their last record only.
@@ -80,7 +83,7 @@ impl TaskHandler for Noop {
 fn main() -> Result<()> {
     let cli = Cli::parse();
     if !cli.no_metrics {
-        recorder::install()?;
+        partita::prometheus::install()?;
     }
     let ends = topic::ends(&cli.worker.bootstrap_servers, &cli.worker.topic)?;
     let mut config = Config::default();
@@ -91,6 +94,7 @@ fn main() -> Result<()> {
     config.log.kafka.partitions = ends.len() as u32;
     config.log.kafka.properties.extend(cli.worker.properties.iter().cloned());
     config.worker.threads = cli.threads;
+    config.worker.queue_tasks = cli.queue_tasks.unwrap_or(config.worker.queue_tasks);
     // Any free port: nobody asks.
     config.admin.listen = ([127, 0, 0, 1], 0).into();
     let (report, mut reported) = watch::channel(None);

@@ -1,6 +1,10 @@
 //! The lanes: each open partition's way to its actor, and what of this round's records goes along it.
 
-use super::{super::native::Fetched, held::Holder};
+use super::{
+    super::native::Fetched,
+    buffers::{Buffers, Size},
+    held::Holder,
+};
 use crate::log::{Batch, Inbox, Lane};
 use partita_core::{Arrival, Epoch, Offset, Outstanding, Partition, Sequence};
 use std::sync::Arc;
@@ -12,6 +16,7 @@ const KEEPS_UP: u64 = 256 << 10;
 pub(super) struct Lanes {
     slots: Vec<Option<Open>>,
     touched: Vec<Partition>,
+    buffers: Buffers,
     records: u64,
     bytes: u64,
 }
@@ -21,6 +26,12 @@ struct Open {
     sequence: Sequence,
     inbox: Arc<dyn Inbox>,
     batch: Batch,
+    /// Which size of buffer this lane's batches need.
+    size: Size,
+    /// Where the present buffer belongs.
+    home: Option<Size>,
+    /// In this round.
+    touched: bool,
     keeps_up: bool,
 }
 
@@ -35,7 +46,7 @@ impl Lanes {
     pub(super) fn new(partitions: u32) -> Self {
         let mut slots = Vec::new();
         slots.resize_with(partitions as usize, || None);
-        Self { slots, touched: Vec::new(), records: 0, bytes: 0 }
+        Self { slots, touched: Vec::new(), buffers: Buffers::default(), records: 0, bytes: 0 }
     }
 
     /// Delivers from the lane's start on.
@@ -47,6 +58,9 @@ impl Lanes {
                 sequence: Sequence::new(start),
                 inbox,
                 batch: Batch::new(epoch),
+                size: Size::default(),
+                home: None,
+                touched: false,
                 keeps_up: true,
             });
         }
@@ -82,7 +96,8 @@ impl Lanes {
             Arrival::Stale => return Ok(()),
             Arrival::Gap { expected, found } => return Err(Gap { expected, found }),
         }
-        if lane.batch.is_empty() {
+        if !lane.touched {
+            lane.touched = true;
             self.touched.push(partition);
             lane.keeps_up = lane.inbox.outstanding().bytes < KEEPS_UP;
         }
@@ -90,7 +105,9 @@ impl Lanes {
         self.records += 1;
         self.bytes += bytes as u64;
         let timestamp = record.timestamp_ms();
-        if holder.wants(bytes, lane.keeps_up) {
+        let held = holder.wants(bytes, lane.keeps_up);
+        lane.make_room(if held { record.key().len() } else { bytes }, &mut self.buffers);
+        if held {
             let key = Vec::from(record.key());
             lane.batch.push_owned(offset, timestamp, &key, holder.hold(record));
         } else {
@@ -108,15 +125,48 @@ impl Lanes {
     pub(super) fn deliver(&mut self, mut delivered: impl FnMut(Partition, Outstanding)) {
         for partition in self.touched.drain(..) {
             let Some(Some(lane)) = self.slots.get_mut(partition.0 as usize) else { continue };
-            if lane.batch.is_empty() {
-                continue;
-            }
-            let successor = lane.batch.successor();
-            let mut batch = std::mem::replace(&mut lane.batch, successor);
-            batch.seal();
-            lane.inbox.deliver(batch);
+            lane.touched = false;
+            lane.deliver(&mut self.buffers);
             delivered(partition, lane.inbox.outstanding());
         }
         (self.records, self.bytes) = (0, 0);
+    }
+}
+
+impl Open {
+    /// Makes sure that so many bytes can be copied into the batch; delivers it before where its buffer is full.
+    fn make_room(&mut self, bytes: usize, buffers: &mut Buffers) {
+        if self.batch.has_room(bytes) {
+            return;
+        }
+        if !self.batch.is_empty() {
+            self.deliver(buffers);
+            self.size = self.size.larger();
+        }
+        let (home, buffer) = buffers.take(self.size, bytes);
+        self.home = home;
+        self.batch = Batch::into_buffer(self.epoch, buffer);
+    }
+
+    fn deliver(&mut self, buffers: &mut Buffers) {
+        if self.batch.is_empty() {
+            return;
+        }
+        let mut batch = std::mem::replace(&mut self.batch, Batch::new(self.epoch));
+        let rest = batch.seal();
+        match self.home {
+            // The next few records of a quiet lane still fit.
+            Some(home) if home == Size::default() && rest.capacity() > home.bytes() / 2 => {
+                self.batch = Batch::into_buffer(self.epoch, rest);
+            }
+            Some(home) => {
+                if rest.capacity() > home.bytes() / 4 * 3 {
+                    self.size = home.smaller();
+                }
+                buffers.give(home, rest);
+            }
+            None => {}
+        }
+        self.inbox.deliver(batch);
     }
 }
