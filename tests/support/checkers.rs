@@ -4,12 +4,12 @@ use crate::history::{Attempt, End, History, Outcome, Position, Step};
 use partita_core::Partition;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// All judges at once. `redeliveries` is the bound of `within_duplicates`.
-pub fn violations(history: &History, redeliveries: u64) -> Vec<String> {
+/// All judges at once. `duplicates` is the bound of `within_duplicates`.
+pub fn violations(history: &History, duplicates: u64) -> Vec<String> {
     [
         nothing_lost(&history.attempts, &history.ends),
         in_order(&history.attempts, &history.ends),
-        within_duplicates(&history.ends, redeliveries),
+        within_duplicates(&history.attempts, &history.ends, duplicates),
         commits_within_the_ended_prefix(&history.steps),
         nothing_failed_appears(&history.attempts, &history.ends),
     ]
@@ -50,14 +50,8 @@ pub fn in_order(attempts: &[Attempt], ends: &[End]) -> Vec<String> {
             if *partition.get_or_insert(end.position.partition) != end.position.partition {
                 wrong.push(format!("C2: {key}: handled in two partitions, at {:?}", end.position));
             }
-            if let Some(&first) = first_position.get(&task.sequence) {
-                // Again: the same record redelivered, or a second record of a task whose first writing was unknown.
-                if first != end.position && task.unknown == 0 {
-                    wrong.push(format!(
-                        "C2: {key} {}: written twice, {first:?} and {:?}",
-                        task.sequence, end.position
-                    ));
-                }
+            // Again: the same record redelivered, or the task's second record. How often that may be is C3's.
+            if first_position.contains_key(&task.sequence) {
                 continue;
             }
             first_position.insert(task.sequence, end.position);
@@ -75,11 +69,24 @@ pub fn in_order(attempts: &[Attempt], ends: &[End]) -> Vec<String> {
     wrong
 }
 
-/// C3: records were handled again no more often than the faults of the run allow.
-pub fn within_duplicates(ends: &[End], bound: u64) -> Vec<String> {
+/// C3: tasks were handled again no more often than the faults of the run allow: records that were delivered again, and tasks that
+/// the log wrote twice for one acknowledgement. The second comes from a producer that loses a broker: see INVARIANTS.md, 10.
+pub fn within_duplicates(attempts: &[Attempt], ends: &[End], bound: u64) -> Vec<String> {
     let distinct: BTreeSet<Position> = ends.iter().map(|end| end.position).collect();
-    let again = (ends.len() - distinct.len()) as u64;
-    if again > bound { vec![format!("C3: {again} redeliveries, allowed are {bound}")] } else { Vec::new() }
+    let mut again: Vec<String> = Vec::new();
+    let redelivered = ends.len() - distinct.len();
+    if redelivered > 0 {
+        again.push(format!("{redelivered} redeliveries"));
+    }
+    let twice = surplus(attempts, ends).into_iter().filter(|surplus| surplus.task.failed == 0);
+    let twice: Vec<_> = twice.collect();
+    again.extend(twice.iter().map(|surplus| surplus.to_string()));
+    let count = redelivered + twice.iter().map(|surplus| surplus.records()).sum::<usize>();
+    if count as u64 > bound {
+        vec![format!("C3: allowed are {bound}: {}", again.join("; "))]
+    } else {
+        Vec::new()
+    }
 }
 
 /// C4: what is committed never decreases and never goes past a task that has not ended.
@@ -113,10 +120,38 @@ pub fn commits_within_the_ended_prefix(steps: &[Step]) -> Vec<String> {
     wrong
 }
 
-/// C8: a task is in the log at most once for each 202 and each unknown outcome: what was refused for certain is not there.
+/// C8: what was refused for certain is not in the log: a task is there at most once for each 202 and each unknown outcome.
 pub fn nothing_failed_appears(attempts: &[Attempt], ends: &[End]) -> Vec<String> {
+    let refused = surplus(attempts, ends).into_iter().filter(|surplus| surplus.task.failed > 0);
+    refused.map(|surplus| format!("C8: {surplus}: a refused one was written")).collect()
+}
+
+/// A task that is in the log more often than its acknowledged and unknown attempts explain.
+struct Surplus {
+    key: String,
+    task: SentTask,
+    places: BTreeSet<Position>,
+}
+
+impl Surplus {
+    fn records(&self) -> usize {
+        self.places.len() - self.task.ok - self.task.unknown
+    }
+}
+
+impl std::fmt::Display for Surplus {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { key, task: SentTask { sequence, ok, unknown, failed }, places } = self;
+        write!(
+            f,
+            "{key} {sequence}: records at {places:?} for {ok} acknowledged, {unknown} unknown and {failed} refused attempts"
+        )
+    }
+}
+
+fn surplus(attempts: &[Attempt], ends: &[End]) -> Vec<Surplus> {
     let sent = Sent::of(attempts);
-    let mut wrong = Vec::new();
+    let mut found = Vec::new();
     for (key, ends) in by_key(ends) {
         let mut places: BTreeMap<&str, BTreeSet<Position>> = BTreeMap::new();
         for end in ends {
@@ -125,17 +160,11 @@ pub fn nothing_failed_appears(attempts: &[Attempt], ends: &[End]) -> Vec<String>
         for (digest, places) in places {
             let Some(task) = sent.task(key, digest) else { continue };
             if places.len() > task.ok + task.unknown {
-                wrong.push(format!(
-                    "C8: {key} {}: {} records for {} acknowledged and {} unknown attempts: a refused one was written",
-                    task.sequence,
-                    places.len(),
-                    task.ok,
-                    task.unknown
-                ));
+                found.push(Surplus { key: key.into(), task, places });
             }
         }
     }
-    wrong
+    found
 }
 
 /// The clients' view, by task.
@@ -149,6 +178,7 @@ struct SentTask {
     sequence: u64,
     ok: usize,
     unknown: usize,
+    failed: usize,
 }
 
 impl<'a> Sent<'a> {
@@ -163,7 +193,7 @@ impl<'a> Sent<'a> {
                     sent.acknowledged.insert((&attempt.key, attempt.sequence));
                 }
                 Outcome::Unknown => task.unknown += 1,
-                Outcome::Failed => {}
+                Outcome::Failed => task.failed += 1,
             }
         }
         sent

@@ -19,7 +19,8 @@ async fn nothing_is_lost_or_reordered_when_each_broker_in_turn_is_stopped_or_kil
     let load = Load { tasks: 100_000, keys: 80, sizes: 1_000..=500_000, ..Load::default() };
     let mut running = load.start(setup.front(), Random::from_env());
     let mut observer = Observer::default();
-    for (broker, fault) in [(1, Fault::Stop), (2, Fault::Kill), (3, Fault::Stop)] {
+    let faults = [(1, Fault::Stop), (2, Fault::Kill), (3, Fault::Stop)];
+    for (broker, fault) in faults {
         let accepted = running.accepted();
         running.accepted_at_least(accepted + 100).await.unwrap();
         kafka.fault(fault, broker).unwrap();
@@ -31,7 +32,10 @@ async fn nothing_is_lost_or_reordered_when_each_broker_in_turn_is_stopped_or_kil
     }
     running.stop();
     let ledger = running.finish().await.unwrap();
-    judge(observer, &kafka, &server, &ledger).await;
+    // A client has one task in flight, which librdkafka may write twice when it loses that partition's leader, and again when the
+    // leader comes back.
+    let in_flight = 2 * load.clients * faults.len() as u64;
+    judge(observer, &kafka, &server, &ledger, in_flight).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

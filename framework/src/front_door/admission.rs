@@ -1,21 +1,23 @@
 //! Whether a task may come in: core decides, this file asks and words the answer.
 
 use super::problem::{Problem, ProblemCode};
-use crate::log::{LogHealth, TaskLog};
+use crate::log::LogHealth;
 use partita_core::{Admission, LogState, Partition, PartitionHealth, RefusalCode};
 use std::sync::Arc;
 
 /// What this process knows against a partition. Called for each task, from any thread: it must not wait.
 pub type PartitionHealthOf = Arc<dyn Fn(Partition) -> PartitionHealth + Send + Sync>;
 
+/// What this process knows of its log. Called for each task, from any thread: it must not wait.
+pub type LogHealthNow = Arc<dyn Fn() -> LogHealth + Send + Sync>;
+
 /// Decides by everything that is known before a byte of the task's body is kept.
 pub(super) fn admit(
     draining: bool,
-    log: &dyn TaskLog,
+    health: LogHealth,
     partition: PartitionHealth,
     reserved: bool,
 ) -> Result<(), Problem> {
-    let health = log.health();
     let state = match &health {
         LogHealth::Ready => LogState::Ready,
         LogHealth::Away(_) => LogState::Away,

@@ -36,7 +36,12 @@ impl Admitted {
         check_declared(declared, coding, door.max_task)?;
         let partition = partition_of(&key, door.log.partitions());
         let reservable = door.budget.has_room(declared.unwrap_or(0));
-        admission::admit(door.is_draining(), &*door.log, (door.partition_health)(partition), reservable)?;
+        admission::admit(
+            door.is_draining(),
+            (door.log_health)(),
+            (door.partition_health)(partition),
+            reservable,
+        )?;
         Ok(Self { key, partition, head, coding })
     }
 }

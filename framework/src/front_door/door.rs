@@ -1,7 +1,10 @@
 //! What every request of one front door shares, and which requests are in hand.
 
 use super::{
-    admission::PartitionHealthOf, budget::Budget, compress::Compressor, meter::Meter,
+    admission::{LogHealthNow, PartitionHealthOf},
+    budget::Budget,
+    compress::Compressor,
+    meter::Meter,
     options::FrontDoorOptions,
 };
 use crate::log::TaskLog;
@@ -17,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 pub(super) struct Door {
     pub(super) log: Arc<dyn TaskLog>,
+    pub(super) log_health: LogHealthNow,
     pub(super) partition_health: PartitionHealthOf,
     pub(super) budget: Budget,
     pub(super) compressor: Compressor,
@@ -34,6 +38,7 @@ impl Door {
     pub(super) fn new(options: &FrontDoorOptions) -> Self {
         Self {
             log: options.log.clone(),
+            log_health: options.log_health.clone(),
             partition_health: options.partition_health.clone(),
             budget: Budget::new(options.intake.clone(), options.max_task),
             compressor: Compressor::new(&options.config),

@@ -27,7 +27,7 @@ mod task_head;
 #[cfg(test)]
 mod tests;
 
-pub use admission::PartitionHealthOf;
+pub use admission::{LogHealthNow, PartitionHealthOf};
 pub use options::{FrontDoorOptions, Routes};
 pub use problem::{Problem, ProblemCode};
 pub use server::{FrontDoor, FrontDoorHandle};

@@ -1,6 +1,6 @@
 //! What a front door is made of.
 
-use super::admission::PartitionHealthOf;
+use super::admission::{LogHealthNow, PartitionHealthOf};
 use crate::{config::FrontDoorConfig, log::TaskLog, memory::MemoryPool};
 use actix_web::web;
 use std::sync::Arc;
@@ -17,6 +17,8 @@ pub struct FrontDoorOptions {
     pub max_task: u64,
     /// Where tasks go.
     pub log: Arc<dyn TaskLog>,
+    /// What this process knows of the log. Often [`TaskLog::health`], and whatever else it noticed: what is not ready refuses tasks.
+    pub log_health: LogHealthNow,
     /// What bodies are reserved from.
     pub intake: MemoryPool,
     /// What the workers of this process know against a partition; where it has none, every partition is open.

@@ -4,7 +4,8 @@ use super::{Role, Shared, report};
 use crate::{
     Error,
     admin::{self, AdminHandle, AdminSources, Ask},
-    front_door::{FrontDoor, FrontDoorHandle, FrontDoorOptions, Routes},
+    front_door::{FrontDoor, FrontDoorHandle, FrontDoorOptions, LogHealthNow, Routes},
+    log::LogHealth,
     metrics::{MEMORY_BUDGET_BYTES, MEMORY_RESERVED_BYTES, READY},
 };
 use partita_core::{Partition, PartitionHealth};
@@ -44,11 +45,20 @@ pub(crate) async fn open(shared: &Shared, role: Role, extras: Extras) -> Result<
 }
 
 fn options(shared: &Shared, routes: Vec<Routes>) -> FrontDoorOptions {
-    let status = shared.status.clone();
+    let (log, status) = (shared.log.clone(), shared.status.clone());
+    let log_health: LogHealthNow = {
+        let status = status.clone();
+        // The reading half may notice first that the log is away.
+        Arc::new(move || match log.health() {
+            LogHealth::Ready => status.away().map_or(LogHealth::Ready, LogHealth::Away),
+            other => other,
+        })
+    };
     FrontDoorOptions {
         config: shared.config.front_door.clone(),
         max_task: shared.config.limits.max_task.as_u64(),
         log: shared.log.clone(),
+        log_health,
         intake: shared.memory.intake.clone(),
         partition_health: Arc::new(move |partition: Partition| match status.is_stuck(partition) {
             true => PartitionHealth::Stuck,

@@ -201,8 +201,10 @@ impl Setup {
             true => PartitionHealth::Stuck,
             false => PartitionHealth::Open,
         };
+        let health = log.clone();
         let options = FrontDoorOptions {
             config: self.config,
+            log_health: Arc::new(move || health.health()),
             max_task: self.max_task,
             log: log.clone(),
             intake: pool.clone(),

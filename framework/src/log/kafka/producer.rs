@@ -10,7 +10,7 @@ use super::{
     delivery::{Delivery, Meters, Pending, Target, kind},
     lend::{Deliveries, Lender},
     settings::{Role, client_config},
-    watch::{PROBE_INTERVAL, Standing, Trouble, Watch},
+    watch::{Standing, Trouble, Watch},
 };
 use crate::log::{AppendError, AppendFuture, LogHealth, NewRecord, NotWritten, ParkedRecord, TaskLog};
 use crate::memory::Reservation;
@@ -238,6 +238,7 @@ impl Shared {
         let mut standing = Standing::default();
         let mut delivered = 0;
         while !self.stop.load(Ordering::SeqCst) {
+            let asked = Instant::now();
             let answer = watch.probe();
             let alarmed = self.alarmed.swap(false, Ordering::SeqCst);
             let delivering = std::mem::replace(&mut delivered, self.delivered.load(Ordering::Relaxed))
@@ -245,7 +246,7 @@ impl Shared {
             if let Some(id) = watch.identity() {
                 let _ = self.identity.set(id.to_owned());
             }
-            match standing.judge(answer, alarmed, delivering, Instant::now()) {
+            match standing.judge(answer, alarmed, delivering, asked, Instant::now()) {
                 Some(Ok(())) => self.set_health(LogHealth::Ready),
                 Some(Err(Trouble::Away(reason))) => self.set_health(LogHealth::Away(reason)),
                 Some(Err(Trouble::Mismatch(reason))) => self.set_health(LogHealth::Mismatch(reason)),
@@ -254,7 +255,7 @@ impl Shared {
             if let Some(reason) = self.writer().fatal() {
                 self.replace_writer(&reason);
             }
-            let _ = alarms.recv_timeout(PROBE_INTERVAL);
+            let _ = alarms.recv_timeout(standing.ask_after());
         }
     }
 

@@ -20,13 +20,15 @@ use std::{
 };
 
 /// How often the topic is asked for while all is well.
-pub(super) const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+const PROBE_INTERVAL: Duration = Duration::from_secs(1);
 /// How long an answer may take.
 const PROBE_TIMEOUT: Duration = Duration::from_millis(1000);
 /// How often the topic's id is asked for.
 const IDENTITY_INTERVAL: Duration = Duration::from_secs(5);
+/// How often it is asked for while there is no answer.
+const SILENT_INTERVAL: Duration = Duration::from_millis(200);
 /// How long questions may go unanswered before the log counts as away.
-const PATIENCE: Duration = Duration::from_millis(1500);
+const PATIENCE: Duration = Duration::from_millis(1000);
 
 /// Why the topic cannot be used now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -228,18 +230,19 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    /// The standing after an answer. A single unanswered question is no news while nothing else speaks for it: `alarmed` says
-    /// that the client itself lost its brokers, `delivering` that it was answered lately.
+    /// The standing after the answer to a question of `asked`. A question that failed at once is no news while nothing else speaks
+    /// for it: `alarmed` says that the client itself lost its brokers, `delivering` that it was answered lately.
     pub(super) fn judge(
         &mut self,
         answer: Result<(), Trouble>,
         alarmed: bool,
         delivering: bool,
+        asked: Instant,
         now: Instant,
     ) -> Option<Result<(), Trouble>> {
         match answer {
             Err(Trouble::Away(reason)) => {
-                let since = *self.silent_since.get_or_insert(now);
+                let since = *self.silent_since.get_or_insert(asked);
                 let patient = !alarmed && now.duration_since(since) < PATIENCE;
                 (!patient && !delivering).then_some(Err(Trouble::Away(reason)))
             }
@@ -248,6 +251,11 @@ impl Standing {
                 Some(other)
             }
         }
+    }
+
+    /// When to ask again.
+    pub(super) fn ask_after(&self) -> Duration {
+        if self.silent_since.is_some() { SILENT_INTERVAL } else { PROBE_INTERVAL }
     }
 }
 
@@ -261,26 +269,41 @@ mod tests {
 
     #[test]
     fn the_log_is_away_at_once_when_the_client_lost_its_brokers_too() {
-        assert_eq!(Standing::default().judge(away(), true, false, Instant::now()), Some(away()));
+        let now = Instant::now();
+        assert_eq!(Standing::default().judge(away(), true, false, now, now), Some(away()));
     }
 
     #[test]
-    fn one_unanswered_question_is_no_news_but_silence_is() {
+    fn one_failed_question_is_no_news_but_silence_is() {
         let (mut standing, start) = (Standing::default(), Instant::now());
-        assert_eq!(standing.judge(away(), false, false, start), None);
-        assert_eq!(standing.judge(away(), false, true, start + PATIENCE), None, "records are still taken");
-        assert_eq!(standing.judge(away(), false, false, start + PATIENCE), Some(away()));
-        assert_eq!(standing.judge(Ok(()), false, false, start + PATIENCE), Some(Ok(())));
+        let mut judge = |answer, delivering, asked: Duration, now: Duration| {
+            standing.judge(answer, false, delivering, start + asked, start + now)
+        };
+        let (soon, late) = (Duration::from_millis(10), PATIENCE);
+        assert_eq!(judge(away(), false, Duration::ZERO, soon), None);
+        assert_eq!(judge(away(), true, soon, late), None, "records are still taken");
         assert_eq!(
-            standing.judge(away(), false, false, start + 2 * PATIENCE),
-            None,
-            "the silence begins anew"
+            judge(away(), false, soon, late),
+            Some(away()),
+            "the silence began with the first question"
         );
+        assert_eq!(judge(Ok(()), false, late, late + soon), Some(Ok(())));
+        assert_eq!(judge(away(), false, late + soon, 2 * late), None, "the silence begins anew");
+    }
+
+    #[test]
+    fn a_silent_log_is_asked_more_often() {
+        let (mut standing, now) = (Standing::default(), Instant::now());
+        assert_eq!(standing.ask_after(), PROBE_INTERVAL);
+        standing.judge(away(), false, false, now, now);
+        assert_eq!(standing.ask_after(), SILENT_INTERVAL);
+        standing.judge(Ok(()), false, false, now, now);
+        assert_eq!(standing.ask_after(), PROBE_INTERVAL);
     }
 
     #[test]
     fn a_mismatch_counts_at_once() {
-        let mismatch = || Err(Trouble::Mismatch("other count".into()));
-        assert_eq!(Standing::default().judge(mismatch(), false, true, Instant::now()), Some(mismatch()));
+        let (mismatch, now) = (|| Err(Trouble::Mismatch("other count".into())), Instant::now());
+        assert_eq!(Standing::default().judge(mismatch(), false, true, now, now), Some(mismatch()));
     }
 }

@@ -99,7 +99,9 @@ async fn serve(config: Config) -> Result<()> {
     tokio::time::timeout(Duration::from_secs(30), ready)
         .await
         .map_err(|_| anyhow!("the log did not become ready: {:?}", log.health()))?;
+    let health = log.clone();
     let door = FrontDoor::new(FrontDoorOptions {
+        log_health: Arc::new(move || health.health()),
         config: config.front_door,
         max_task,
         log: log.clone(),

@@ -3,7 +3,7 @@
 use super::{
     super::{
         native::NativeConsumer,
-        watch::{PROBE_INTERVAL, Standing, Trouble, Watch},
+        watch::{Standing, Trouble, Watch},
     },
     run::Note,
 };
@@ -64,8 +64,10 @@ fn follow(
         heard
     };
     loop {
+        let question = Instant::now();
         let answer = watch.probe();
-        let judged = standing.judge(answer, alarmed.swap(false, Ordering::SeqCst), false, Instant::now());
+        let alarm = alarmed.swap(false, Ordering::SeqCst);
+        let judged = standing.judge(answer, alarm, false, question, Instant::now());
         if let Some(news) = judged
             && told.as_ref() != Some(&news)
         {
@@ -85,7 +87,7 @@ fn follow(
                 Err(reason) => tracing::debug!(reason, "the ends of the partitions are not known"),
             }
         }
-        if let Err(RecvTimeoutError::Disconnected) = woken.recv_timeout(PROBE_INTERVAL) {
+        if let Err(RecvTimeoutError::Disconnected) = woken.recv_timeout(standing.ask_after()) {
             return;
         }
     }
