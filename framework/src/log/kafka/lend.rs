@@ -7,7 +7,7 @@
 
 use super::{
     client::Context,
-    delivery::{Delivery, Meters, Persisted, Target, outcome},
+    delivery::{Delivery, Meters, Persisted, outcome},
 };
 use rdkafka::{
     ClientConfig, ClientContext, IntoOpaque,
@@ -15,7 +15,7 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     message::{DeliveryResult, Message},
-    producer::{BaseProducer, NoCustomPartitioner, Producer, ProducerContext},
+    producer::{NoCustomPartitioner, Producer, ProducerContext, ThreadedProducer},
 };
 use std::{
     ffi::CString,
@@ -24,7 +24,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 /// The context of a producer: it ends deliveries.
@@ -77,11 +76,14 @@ impl ProducerContext<NoCustomPartitioner> for Deliveries {
     }
 }
 
-/// A producer for the task topic and its parking topic.
+/// A producer for one topic, with the thread that serves its delivery reports.
+///
+/// One for each topic: librdkafka serves a broker's partitions in turn, each time from the next one on, idle ones too. Behind the idle
+/// partitions of a second topic the first busy one would come first again and again, and the last ones would wait.
 pub(super) struct Lender {
-    // Declared first: the topics go before the client they belong to.
-    topics: [Topic; 2],
-    producer: BaseProducer<Deliveries>,
+    // Declared first: the topic goes before the client it belongs to.
+    topic: Topic,
+    producer: ThreadedProducer<Deliveries>,
 }
 
 struct Topic(*mut rd::rd_kafka_topic_t);
@@ -92,7 +94,7 @@ unsafe impl Send for Topic {}
 unsafe impl Sync for Topic {}
 
 impl Topic {
-    fn new(producer: &BaseProducer<Deliveries>, name: &str) -> KafkaResult<Self> {
+    fn new(producer: &ThreadedProducer<Deliveries>, name: &str) -> KafkaResult<Self> {
         let name = CString::new(name)?;
         // SAFETY: the client is alive, and so is the name for the call.
         let topic = unsafe {
@@ -113,19 +115,10 @@ impl Drop for Topic {
 }
 
 impl Lender {
-    pub(super) fn new(
-        config: &ClientConfig,
-        tasks: &str,
-        parking: &str,
-        context: Deliveries,
-    ) -> KafkaResult<Self> {
-        let producer: BaseProducer<Deliveries> = config.create_with_context(context)?;
-        let topics = [Topic::new(&producer, tasks)?, Topic::new(&producer, parking)?];
-        Ok(Self { topics, producer })
-    }
-
-    fn topic(&self, target: Target) -> *mut rd::rd_kafka_topic_t {
-        self.topics[target as usize].0
+    pub(super) fn new(config: &ClientConfig, topic: &str, context: Deliveries) -> KafkaResult<Self> {
+        let producer: ThreadedProducer<Deliveries> = config.create_with_context(context)?;
+        let topic = Topic::new(&producer, topic)?;
+        Ok(Self { topic, producer })
     }
 
     /// Hands a record over at once, or gives it back with the reason. Never blocks.
@@ -135,7 +128,7 @@ impl Lender {
         delivery: Box<Delivery>,
     ) -> Result<(), (RDKafkaErrorCode, Box<Delivery>)> {
         let (value, len) = (delivery.value.as_ptr() as *mut c_void, delivery.value.len());
-        let (topic, partition) = (self.topic(delivery.topic), delivery.partition.0 as i32);
+        let (topic, partition) = (self.topic.0, delivery.partition.0 as i32);
         let opaque = delivery.into_ptr();
         // SAFETY: topic and client are alive. Without F_COPY and F_FREE librdkafka only reads the value, which the delivery keeps
         // where it is until its report; the key is copied within the call.
@@ -156,7 +149,7 @@ impl Lender {
         header: &[u8],
     ) -> Result<(), (RDKafkaErrorCode, Box<Delivery>)> {
         let (value, len) = (delivery.value.as_ptr() as *mut c_void, delivery.value.len());
-        let (topic, partition) = (self.topic(delivery.topic), delivery.partition.0 as i32);
+        let (topic, partition) = (self.topic.0, delivery.partition.0 as i32);
         let opaque = delivery.into_ptr();
         // SAFETY: as for `produce`. The headers are librdkafka's once the record is taken, and destroyed here where it is not.
         let code = unsafe {
@@ -192,11 +185,6 @@ impl Lender {
             })
         };
         code.map_err(|code| (code, give_back(opaque)))
-    }
-
-    /// Serves delivery reports for this long.
-    pub(super) fn poll(&self, time: Duration) {
-        self.producer.poll(time);
     }
 
     /// The error that broke the producer for good, if there is one.

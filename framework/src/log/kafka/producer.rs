@@ -1,8 +1,8 @@
 //! The writing half on Kafka: an idempotent producer, `acks=all`, one append one record.
 //!
-//! An append is handed to librdkafka within the call, so that the order of the calls is the order in the partition. One thread
-//! serves the delivery reports, another watches the topic and says whether appends may be expected to succeed: while they may not,
-//! they are refused at once instead of waiting for their timeout.
+//! An append is handed to librdkafka within the call, so that the order of the calls is the order in the partition. A thread watches
+//! the topic and says whether appends may be expected to succeed: while they may not, they are refused at once instead of waiting for
+//! their timeout. The parking topic has a producer of its own, made when the first task is parked.
 
 use super::{
     admin::parking_topic,
@@ -20,32 +20,33 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use futures_util::future::{BoxFuture, ready};
 use partita_core::Partition;
-use rdkafka::{ClientConfig, error::RDKafkaErrorCode};
+use rdkafka::{
+    ClientConfig,
+    error::{KafkaResult, RDKafkaErrorCode},
+};
 use std::{
     sync::{
         Arc, Mutex, OnceLock, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread::{self, JoinHandle},
+    thread,
     time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
 
 /// The record header that says why a task was parked.
 const PARKED_HEADER: &str = "partita-parked";
-/// How long the reports' thread serves before it looks around.
-const REPORT_ROUND: Duration = Duration::from_millis(100);
 
 /// A task topic and its parking topic, to write to.
 pub struct KafkaLog {
     shared: Arc<Shared>,
-    reports: Option<JoinHandle<()>>,
 }
 
 struct Shared {
     config: KafkaConfig,
     client_config: ClientConfig,
-    writer: RwLock<Arc<Lender>>,
+    /// By target.
+    writers: [RwLock<Option<Arc<Lender>>>; 2],
     pending: Arc<Pending>,
     meters: Arc<[Meters; 2]>,
     delivered: Arc<AtomicU64>,
@@ -70,12 +71,11 @@ impl KafkaLog {
         let alarmed = Arc::new(AtomicBool::new(false));
         let meters = Arc::new([Meters::new(&config.topic), Meters::new(&parking_topic(&config.topic))]);
         let delivered = Arc::new(AtomicU64::new(0));
-        let writer = writer(config, &client_config, context(&alarmed, &alarm), &meters, &delivered)?;
         let waiting = format!("waiting for the Kafka brokers at {}", config.bootstrap_servers);
         let shared = Arc::new(Shared {
             config: config.clone(),
             client_config,
-            writer: RwLock::new(Arc::new(writer)),
+            writers: Default::default(),
             pending: Arc::default(),
             meters,
             delivered,
@@ -87,15 +87,12 @@ impl KafkaLog {
             closing: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
-        let reports = spawn("partita-kafka-reports", {
-            let shared = shared.clone();
-            move || shared.serve_reports()
-        })?;
+        shared.writer(Target::Tasks).map_err(|error| Error::Log(error.to_string()))?;
         spawn("partita-kafka-watch", {
             let shared = shared.clone();
             move || shared.keep_watch(watch, &alarms)
         })?;
-        Ok(Arc::new(Self { shared, reports: Some(reports) }))
+        Ok(Arc::new(Self { shared }))
     }
 }
 
@@ -140,22 +137,7 @@ impl Drop for KafkaLog {
         self.shared.closing.store(true, Ordering::SeqCst);
         self.shared.stop.store(true, Ordering::SeqCst);
         let _ = self.shared.alarm.try_send(());
-        if let Some(thread) = self.reports.take() {
-            let _ = thread.join();
-        }
     }
-}
-
-fn writer(
-    config: &KafkaConfig,
-    client_config: &ClientConfig,
-    context: Context,
-    meters: &Arc<[Meters; 2]>,
-    delivered: &Arc<AtomicU64>,
-) -> Result<Lender, Error> {
-    let deliveries = Deliveries::new(context, meters.clone(), delivered.clone());
-    Lender::new(client_config, &config.topic, &parking_topic(&config.topic), deliveries)
-        .map_err(|error| Error::Log(format!("cannot make a Kafka producer: {error}")))
 }
 
 impl Shared {
@@ -170,12 +152,16 @@ impl Shared {
         if let Err(error) = self.admit(partition) {
             return Box::pin(ready(Err(error)));
         }
-        let (answer, receiver) = oneshot::channel();
         let topic = if parked.is_some() { Target::Parking } else { Target::Tasks };
+        let writer = match self.writer(topic) {
+            Ok(writer) => writer,
+            Err(error) => return Box::pin(ready(Err(error))),
+        };
+        let (answer, receiver) = oneshot::channel();
         let delivery = Box::new(Delivery::new(topic, partition, value, reservation, &self.pending, answer));
         let taken = match &parked {
-            None => self.writer().produce(key, delivery),
-            Some(parked) => self.writer().produce_with_header(key, delivery, PARKED_HEADER, parked),
+            None => writer.produce(key, delivery),
+            Some(parked) => writer.produce_with_header(key, delivery, PARKED_HEADER, parked),
         };
         if let Err((code, delivery)) = taken {
             if code == RDKafkaErrorCode::Fatal {
@@ -205,8 +191,30 @@ impl Shared {
         }
     }
 
-    fn writer(&self) -> Arc<Lender> {
-        self.writer.read().unwrap_or_else(PoisonError::into_inner).clone()
+    /// The topic's writer, made at the first call.
+    fn writer(&self, target: Target) -> Result<Arc<Lender>, AppendError> {
+        let slot = &self.writers[target as usize];
+        if let Some(writer) = slot.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            return Ok(writer.clone());
+        }
+        let mut slot = slot.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(writer) = slot.as_ref() {
+            return Ok(writer.clone());
+        }
+        let made = self.make_writer(target);
+        let refused = |error| AppendError::NotWritten {
+            code: NotWritten::Away,
+            reason: format!("cannot make a Kafka producer: {error}"),
+        };
+        Ok(slot.insert(made.map_err(refused)?).clone())
+    }
+
+    fn make_writer(&self, target: Target) -> KafkaResult<Arc<Lender>> {
+        let parking = parking_topic(&self.config.topic);
+        let topic = if target == Target::Parking { &parking } else { &self.config.topic };
+        let context = context(&self.alarmed, &self.alarm);
+        let deliveries = Deliveries::new(context, self.meters.clone(), self.delivered.clone());
+        Lender::new(&self.client_config, topic, deliveries).map(Arc::new)
     }
 
     fn set_health(&self, health: LogHealth) {
@@ -224,19 +232,11 @@ impl Shared {
         *present = health;
     }
 
-    fn serve_reports(&self) {
-        let messages = metrics::gauge!(PRODUCER_QUEUE_MESSAGES);
-        let bytes = metrics::gauge!(PRODUCER_QUEUE_BYTES);
-        while !self.stop.load(Ordering::SeqCst) {
-            self.writer().poll(REPORT_ROUND);
-            messages.set(self.pending.count() as f64);
-            bytes.set(self.pending.bytes() as f64);
-        }
-    }
-
     fn keep_watch(&self, mut watch: Watch, alarms: &Receiver<()>) {
         let mut standing = Standing::default();
         let mut delivered = 0;
+        let messages = metrics::gauge!(PRODUCER_QUEUE_MESSAGES);
+        let bytes = metrics::gauge!(PRODUCER_QUEUE_BYTES);
         while !self.stop.load(Ordering::SeqCst) {
             let asked = Instant::now();
             let answer = watch.probe();
@@ -252,25 +252,28 @@ impl Shared {
                 Some(Err(Trouble::Mismatch(reason))) => self.set_health(LogHealth::Mismatch(reason)),
                 None => {}
             }
-            if let Some(reason) = self.writer().fatal() {
-                self.replace_writer(&reason);
-            }
+            messages.set(self.pending.count() as f64);
+            bytes.set(self.pending.bytes() as f64);
+            self.replace_broken_writers();
             let _ = alarms.recv_timeout(standing.ask_after());
         }
     }
 
-    /// Makes the producer anew after a fatal error. The old one's records are all answered first, so that none of its can follow
-    /// one of the new one's.
-    fn replace_writer(&self, reason: &str) {
-        self.set_health(LogHealth::Away(format!("the Kafka producer broke and is made anew: {reason}")));
-        let old = self.writer();
-        while old.held() > 0 && !self.stop.load(Ordering::SeqCst) {
-            thread::sleep(Duration::from_millis(10));
-        }
-        let context = context(&self.alarmed, &self.alarm);
-        match writer(&self.config, &self.client_config, context, &self.meters, &self.delivered) {
-            Ok(new) => *self.writer.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new),
-            Err(error) => tracing::error!(%error, "the Kafka producer could not be made anew"),
+    /// Makes producers anew after a fatal error. The old one's records are all answered first, so that none of its can follow one of
+    /// the new one's.
+    fn replace_broken_writers(&self) {
+        for target in [Target::Tasks, Target::Parking] {
+            let slot = &self.writers[target as usize];
+            let Some(old) = slot.read().unwrap_or_else(PoisonError::into_inner).clone() else { continue };
+            let Some(reason) = old.fatal() else { continue };
+            self.set_health(LogHealth::Away(format!("the Kafka producer broke and is made anew: {reason}")));
+            while old.held() > 0 && !self.stop.load(Ordering::SeqCst) {
+                thread::sleep(Duration::from_millis(10));
+            }
+            match self.make_writer(target) {
+                Ok(new) => *slot.write().unwrap_or_else(PoisonError::into_inner) = Some(new),
+                Err(error) => tracing::error!(%error, "the Kafka producer could not be made anew"),
+            }
         }
     }
 }
@@ -299,6 +302,6 @@ fn dropped() -> AppendError {
     AppendError::Unknown { reason: "the Kafka producer was dropped before it answered".into() }
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, Error> {
-    thread::Builder::new().name(name.into()).spawn(run).map_err(Error::Thread)
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
+    thread::Builder::new().name(name.into()).spawn(run).map(drop).map_err(Error::Thread)
 }
