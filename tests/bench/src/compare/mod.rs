@@ -133,13 +133,21 @@ impl Cli {
 
 impl Setup {
     fn measure(&self, rows: &[Row]) -> Result<()> {
-        let mut lines = Vec::new();
+        let (mut lines, mut failed) = (Vec::new(), Vec::new());
         for row in rows {
-            let line = match row {
+            let measured = match row {
                 Row::Worker(row) => workers::measure(self, row),
                 Row::Door(row) => doors::measure(self, row),
-            }
-            .with_context(|| format!("row {}", row.name()))?;
+            };
+            let line = match measured {
+                Ok(line) => line,
+                // The other rows took long enough to be kept.
+                Err(error) => {
+                    self.say(&format!("{}: not measured: {error:#}", row.name()));
+                    failed.push(row.name());
+                    continue;
+                }
+            };
             self.say(&format!("{}: ratio {:.2}", line.name, line.ratio));
             if self.cli.json {
                 writeln!(std::io::stdout(), "{}", serde_json::to_string(&line)?)?;
@@ -151,6 +159,9 @@ impl Setup {
             write!(out, "{}", table::markdown(&lines))?;
         } else if !self.cli.json {
             writeln!(out, "{}", table::text(&lines))?;
+        }
+        if !failed.is_empty() {
+            bail!("not measured: {}", failed.join(", "));
         }
         Ok(())
     }
