@@ -16,6 +16,9 @@ const PAYLOAD_TAG: u32 = 15;
 /// Why a record is not a task.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EnvelopeError {
+    /// The record has no key, so it belongs to nobody's order. An empty value alone would pass for an empty envelope.
+    #[error("the record has no key")]
+    NoKey,
     /// The record is not an envelope.
     #[error("the record is not a partita.v1.Envelope: {0}")]
     NotAnEnvelope(String),

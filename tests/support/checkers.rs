@@ -4,12 +4,22 @@ use crate::history::{Attempt, End, History, Outcome, Position, Step};
 use partita_core::Partition;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// All judges at once. `duplicates` is the bound of `within_duplicates`.
-pub fn violations(history: &History, duplicates: u64) -> Vec<String> {
+/// What the faults of a run allow. Nothing, where nothing is said.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bounds {
+    /// Records that are handled again: `within_redeliveries`.
+    pub redeliveries: u64,
+    /// Records beyond the first of one acknowledgement: `written_once`.
+    pub written_twice: u64,
+}
+
+/// All judges at once.
+pub fn violations(history: &History, bounds: Bounds) -> Vec<String> {
     [
         nothing_lost(&history.attempts, &history.ends),
         in_order(&history.attempts, &history.ends),
-        within_duplicates(&history.attempts, &history.ends, duplicates),
+        within_redeliveries(&history.ends, bounds.redeliveries),
+        written_once(&history.attempts, &history.ends, bounds.written_twice),
         commits_within_the_ended_prefix(&history.steps),
         nothing_failed_appears(&history.attempts, &history.ends),
     ]
@@ -50,7 +60,7 @@ pub fn in_order(attempts: &[Attempt], ends: &[End]) -> Vec<String> {
             if *partition.get_or_insert(end.position.partition) != end.position.partition {
                 wrong.push(format!("C2: {key}: handled in two partitions, at {:?}", end.position));
             }
-            // Again: the same record redelivered, or the task's second record. How often that may be is C3's.
+            // Again: the same record redelivered, or the task's second record. Both are C3's.
             if first_position.contains_key(&task.sequence) {
                 continue;
             }
@@ -69,24 +79,22 @@ pub fn in_order(attempts: &[Attempt], ends: &[End]) -> Vec<String> {
     wrong
 }
 
-/// C3: tasks were handled again no more often than the faults of the run allow: records that were delivered again, and tasks that
-/// the log wrote twice for one acknowledgement. The second comes from a producer that loses a broker: see INVARIANTS.md, 10.
-pub fn within_duplicates(attempts: &[Attempt], ends: &[End], bound: u64) -> Vec<String> {
+/// C3: records were handled again no more often than the faults of the run allow.
+pub fn within_redeliveries(ends: &[End], bound: u64) -> Vec<String> {
     let distinct: BTreeSet<Position> = ends.iter().map(|end| end.position).collect();
-    let mut again: Vec<String> = Vec::new();
-    let redelivered = ends.len() - distinct.len();
-    if redelivered > 0 {
-        again.push(format!("{redelivered} redeliveries"));
+    let again = (ends.len() - distinct.len()) as u64;
+    if again > bound { vec![format!("C3: {again} redeliveries, allowed are {bound}")] } else { Vec::new() }
+}
+
+/// C3, of writing: the log has a task once for each acknowledged and each unknown attempt, where none was refused; more often only
+/// where a producer lost a partition's leader, and no more often than it had tasks in flight. See INVARIANTS.md, 10.
+pub fn written_once(attempts: &[Attempt], ends: &[End], bound: u64) -> Vec<String> {
+    let twice: Vec<_> =
+        surplus(attempts, ends).into_iter().filter(|surplus| surplus.task.failed == 0).collect();
+    if twice.iter().map(Surplus::records).sum::<u64>() <= bound {
+        return Vec::new();
     }
-    let twice = surplus(attempts, ends).into_iter().filter(|surplus| surplus.task.failed == 0);
-    let twice: Vec<_> = twice.collect();
-    again.extend(twice.iter().map(|surplus| surplus.to_string()));
-    let count = redelivered + twice.iter().map(|surplus| surplus.records()).sum::<usize>();
-    if count as u64 > bound {
-        vec![format!("C3: allowed are {bound}: {}", again.join("; "))]
-    } else {
-        Vec::new()
-    }
+    twice.iter().map(|surplus| format!("C3: allowed are {bound}: {surplus}")).collect()
 }
 
 /// C4: what is committed never decreases and never goes past a task that has not ended.
@@ -134,8 +142,8 @@ struct Surplus {
 }
 
 impl Surplus {
-    fn records(&self) -> usize {
-        self.places.len() - self.task.ok - self.task.unknown
+    fn records(&self) -> u64 {
+        (self.places.len() - self.task.ok - self.task.unknown) as u64
     }
 }
 

@@ -43,7 +43,7 @@ fn good() -> History {
 
 #[test]
 fn a_good_history_passes_every_judge() {
-    assert_eq!(violations(&good(), 0), Vec::<String>::new());
+    assert_eq!(violations(&good(), Bounds::default()), Vec::<String>::new());
 }
 
 #[test]
@@ -91,8 +91,8 @@ fn an_unknown_attempt_may_be_missing_but_an_acknowledged_one_may_not_be_skipped(
 fn a_task_that_was_written_twice_without_an_unknown_attempt_is_a_duplicate_or_a_refused_one_that_appeared() {
     let mut history = good();
     history.ends.push(end("a", 0, 5));
-    assert_eq!(within_duplicates(&history.attempts, &history.ends, 0).len(), 1);
-    assert!(within_duplicates(&history.attempts, &history.ends, 1).is_empty());
+    assert_eq!(written_once(&history.attempts, &history.ends, 0).len(), 1);
+    assert!(written_once(&history.attempts, &history.ends, 1).is_empty());
     assert!(nothing_failed_appears(&history.attempts, &history.ends).is_empty());
     history.ends.push(end("b", 0, 6));
     assert_eq!(nothing_failed_appears(&history.attempts, &history.ends).len(), 1, "one attempt was refused");
@@ -109,8 +109,8 @@ fn a_refused_task_that_appears_all_the_same_is_caught() {
 fn redeliveries_beyond_the_bound_are_caught() {
     let mut history = good();
     history.ends.extend([end("a", 2, 4), end("a", 2, 4)]);
-    assert!(within_duplicates(&history.attempts, &history.ends, 2).is_empty());
-    assert_eq!(within_duplicates(&history.attempts, &history.ends, 1).len(), 1);
+    assert!(within_redeliveries(&history.ends, 2).is_empty());
+    assert_eq!(within_redeliveries(&history.ends, 1).len(), 1);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! kill -9 in the middle of a load: everything acknowledged is handled, in order, and committed.
 
 use partita_tests::{
-    checkers,
+    checkers::{self, Bounds},
     load::Load,
     observe::{self, Observer},
     random::Random,
@@ -35,7 +35,7 @@ async fn nothing_acknowledged_is_lost_or_reordered_when_the_process_is_killed_mi
     let counts = ledger.counts();
     eprintln!("{counts:?}, {} ends", history.ends.len());
     assert_eq!(counts.ok, load.tasks);
-    assert_eq!(checkers::violations(&history, 0), Vec::<String>::new());
+    assert_eq!(checkers::violations(&history, Bounds::default()), Vec::<String>::new());
     let read = observe::spot_check(&client, &history.ends, 20).await.unwrap();
     assert!(read > 20, "{read} chunks were read back");
     server.never_panicked().unwrap();

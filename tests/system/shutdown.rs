@@ -1,7 +1,7 @@
 //! SIGTERM: everything begun is answered, everything accepted is handled later or now, and the process ends in time.
 
 use partita_tests::{
-    checkers,
+    checkers::{self, Bounds},
     client::{Answer, hand_fed},
     history::Outcome,
     load::Load,
@@ -39,7 +39,7 @@ async fn sigterm_under_load_loses_nothing_and_ends_with_0_within_the_deadline() 
     server.committed_is_end(16, &ledger.acknowledged(), Duration::from_secs(60)).await.unwrap();
     let mut observer = Observer::default();
     observer.look(&server.client(), &[]).await.unwrap();
-    assert_eq!(checkers::violations(&observer.history(&ledger), 0), Vec::<String>::new());
+    assert_eq!(checkers::violations(&observer.history(&ledger), Bounds::default()), Vec::<String>::new());
     server.never_panicked().unwrap();
 }
 

@@ -1,7 +1,7 @@
 //! The main run: a mixed load while the process is killed again and again.
 
 use crate::{created, judge, look, number};
-use partita_tests::{kafka::Kafka, load::Load, observe::Observer, random::Random};
+use partita_tests::{checkers::Bounds, kafka::Kafka, load::Load, observe::Observer, random::Random};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_or_reordered_when_the_worker_is_killed_mid_load() {
@@ -21,7 +21,7 @@ async fn nothing_acknowledged_is_lost_or_reordered_when_the_worker_is_killed_mid
     }
     let ledger = running.finish().await.unwrap();
     assert_eq!(ledger.counts().ok, tasks);
-    judge(observer, &kafka, &server, &ledger, 0).await;
+    judge(observer, &kafka, &server, &ledger, Bounds::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,7 +38,7 @@ async fn sigterm_under_load_loses_nothing_and_leaves_everything_handled_committe
     let server = setup.start().await.unwrap();
     // In order at the end: the next life begins where the last one had got to, and handles nothing twice.
     let ledger = running.finish().await.unwrap();
-    judge(Observer::default(), &kafka, &server, &ledger, 0).await;
+    judge(Observer::default(), &kafka, &server, &ledger, Bounds::default()).await;
     let before: u64 = committed.iter().map(|position| position.offset.0).sum();
     let all: u64 = kafka.ends(crate::TOPIC, crate::PARTITIONS).unwrap().values().map(|end| end.0).sum();
     let handled = server.metrics().await.unwrap().sum("partita_tasks_processed_total");

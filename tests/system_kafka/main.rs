@@ -11,7 +11,7 @@ mod three_brokers;
 mod topics;
 
 use partita_tests::{
-    checkers,
+    checkers::{self, Bounds},
     kafka::Kafka,
     ledger::Ledger,
     observe::{self, Observer},
@@ -46,14 +46,14 @@ async fn look(observer: &mut Observer, kafka: &Kafka, server: &Server) {
     observer.look(&server.client(), &committed).await.unwrap();
 }
 
-/// The verdict on a run that has ended: everything is committed, and no judge has anything to say. `duplicates` is how many the
-/// faults of the run allow.
-async fn judge(mut observer: Observer, kafka: &Kafka, server: &Server, ledger: &Ledger, duplicates: u64) {
+/// The verdict on a run that has ended: everything is committed, and no judge has anything to say. `bounds` is what the faults
+/// of the run allow.
+async fn judge(mut observer: Observer, kafka: &Kafka, server: &Server, ledger: &Ledger, bounds: Bounds) {
     committed_is_end(kafka, PARTITIONS).await;
     look(&mut observer, kafka, server).await;
     let history = observer.history(ledger);
     eprintln!("{:?}, {} ends", ledger.counts(), history.ends.len());
-    assert_eq!(checkers::violations(&history, duplicates), Vec::<String>::new());
+    assert_eq!(checkers::violations(&history, bounds), Vec::<String>::new());
     observe::spot_check(&server.client(), &history.ends, 25).await.unwrap();
     server.never_panicked().unwrap();
 }

@@ -2,6 +2,7 @@
 
 use crate::{PARTITIONS, created, judge};
 use partita_tests::{
+    checkers::Bounds,
     kafka::{Fault, Kafka},
     ledger::Ledger,
     load::Load,
@@ -68,5 +69,5 @@ async fn with_kafka_going_down_while_serving_nothing_is_lost_and_it_recovers_by_
     running.accepted_at_least(accepted + 100).await.unwrap();
     running.stop();
     let ledger = running.finish().await.unwrap();
-    judge(Observer::default(), &kafka, &server, &ledger, 0).await;
+    judge(Observer::default(), &kafka, &server, &ledger, Bounds::default()).await;
 }

@@ -1,7 +1,9 @@
 //! One front door, two workers: each half on its own.
 
 use crate::{PARTITIONS, created, judge};
-use partita_tests::{kafka::Kafka, load::Load, observe::Observer, random::Random, server::Server, wait};
+use partita_tests::{
+    checkers::Bounds, kafka::Kafka, load::Load, observe::Observer, random::Random, server::Server, wait,
+};
 use std::time::Duration;
 
 async fn assigned(worker: &Server) -> f64 {
@@ -33,7 +35,7 @@ async fn a_front_door_and_two_workers_share_the_work_and_survive_the_loss_of_a_w
     assert_eq!(status.code(), Some(0));
     let ledger = running.finish().await.unwrap();
     assert_eq!(ledger.counts().ok, load.tasks);
-    judge(Observer::default(), &kafka, &door, &ledger, 0).await;
+    judge(Observer::default(), &kafka, &door, &ledger, Bounds::default()).await;
     // The last member hears of the rebalance with its next heartbeat, perhaps after the last task was handled.
     wait::until("the one that is left has them all", Duration::from_secs(30), async || {
         Ok((assigned(&first).await == f64::from(PARTITIONS)).then_some(()))

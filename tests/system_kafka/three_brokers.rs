@@ -2,6 +2,7 @@
 
 use crate::{PARTITIONS, created, judge, look};
 use partita_tests::{
+    checkers::Bounds,
     kafka::{Fault, Kafka},
     load::Load,
     observe::Observer,
@@ -34,8 +35,8 @@ async fn nothing_is_lost_or_reordered_when_each_broker_in_turn_is_stopped_or_kil
     let ledger = running.finish().await.unwrap();
     // A client has one task in flight, which librdkafka may write twice when it loses that partition's leader, and again when the
     // leader comes back.
-    let in_flight = 2 * load.clients * faults.len() as u64;
-    judge(observer, &kafka, &server, &ledger, in_flight).await;
+    let written_twice = 2 * load.clients * faults.len() as u64;
+    judge(observer, &kafka, &server, &ledger, Bounds { written_twice, ..Bounds::default() }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,6 +9,9 @@
 use crate::Partition;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// Delivery that is this many bytes ahead of handlers holds on for a moment, until half of it is caught up.
+const AHEAD: u64 = 8 << 20;
+
 /// How much was delivered to an actor and has not reached its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Outstanding {
@@ -126,9 +129,22 @@ impl FlowControl {
         }
     }
 
-    /// The bytes outstanding, as last observed, of the partitions that are not paused: how far delivery has run ahead of handlers
-    /// that are still being delivered to.
-    pub fn flowing(&self) -> u64 {
+    /// Whether delivery should hold on for a moment, because it is far ahead of handlers that are catching up: how far, to be asked
+    /// with again after the moment; `before` is the answer to the last time, `None` the first time.
+    ///
+    /// A pause discards what was fetched, and what lies long in a queue has left the processor's caches: a moment's patience costs
+    /// neither. It is not for slow handlers, which are paused: it ends as soon as nothing was caught up.
+    pub fn hold_on(&self, before: Option<u64>) -> Option<u64> {
+        let ahead = self.flowing();
+        let hold = match before {
+            None => ahead >= AHEAD,
+            Some(before) => ahead >= AHEAD / 2 && ahead < before,
+        };
+        hold.then_some(ahead)
+    }
+
+    /// The bytes outstanding, as last observed, of the partitions that are not paused.
+    fn flowing(&self) -> u64 {
         let flowing = self.busy.iter().filter(|partition| !self.paused.contains(partition));
         flowing.filter_map(|partition| self.lanes.get(partition)).map(|lane| lane.outstanding.bytes).sum()
     }
@@ -217,6 +233,23 @@ mod tests {
         assert_eq!(flow.flowing(), 30);
         step(&mut flow, 0, 0, 0);
         assert_eq!(flow.flowing(), 0);
+    }
+
+    #[test]
+    fn delivery_holds_on_from_far_ahead_until_half_is_caught_up_and_no_longer_than_there_is_progress() {
+        let limits =
+            DeliveryLimits { partition_records: u64::MAX, partition_bytes: u64::MAX, total_bytes: u64::MAX };
+        let mut flow = FlowControl::new(limits);
+        (0..2).for_each(|lane| flow.open(Partition(lane)));
+        let mut at = |bytes, before| {
+            step(&mut flow, 1, 1, bytes);
+            flow.hold_on(before)
+        };
+        assert_eq!(at(AHEAD - 1, None), None);
+        assert_eq!(at(AHEAD, None), Some(AHEAD));
+        assert_eq!(at(AHEAD - 1, Some(AHEAD)), Some(AHEAD - 1), "it was caught up a little");
+        assert_eq!(at(AHEAD - 1, Some(AHEAD - 1)), None, "nothing was caught up");
+        assert_eq!(at(AHEAD / 2 - 1, Some(AHEAD)), None, "enough was caught up");
     }
 
     #[test]

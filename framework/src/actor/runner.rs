@@ -204,6 +204,9 @@ impl<W: Work> Runner<W> {
 
     /// Reads the envelope and takes the payload out, once memory for it is reserved.
     async fn open(&mut self, record: &Record) -> Result<Result<Opened, EnvelopeError>, Order> {
+        if record.key.is_empty() {
+            return Ok(Err(EnvelopeError::NoKey));
+        }
         let mut envelope = match envelope::decode(record.value.clone(), self.setup.policy.max_task) {
             Ok(envelope) => envelope,
             Err(error) => return Ok(Err(error)),

@@ -51,7 +51,7 @@ impl Batch {
     }
 
     /// An empty batch of `epoch` that copies into `buffer`.
-    pub(crate) fn into_buffer(epoch: Epoch, buffer: BytesMut) -> Self {
+    pub(crate) fn copying_into(epoch: Epoch, buffer: BytesMut) -> Self {
         Self { epoch, filling: buffer, ..Self::default() }
     }
 

@@ -102,15 +102,17 @@ async fn a_drain_is_not_held_up_by_a_parking_store_that_refuses() {
 #[actix_rt::test]
 async fn what_cannot_be_read_is_rejected_as_it_was_found() {
     let (pipeline, ledger) = pipeline(config(), 1, |_| Act::Succeed).await;
-    let garbage =
-        NewRecord { key: "k".into(), value: Bytes::from_static(b"\xff\xff\xff"), reservation: None };
-    pipeline.log().append(Partition(0), garbage).await.unwrap();
+    for (key, value) in [("k", &b"\xff\xff\xff"[..]), ("", b"")] {
+        let garbage = NewRecord { key: key.into(), value: Bytes::from_static(value), reservation: None };
+        pipeline.log().append(Partition(0), garbage).await.unwrap();
+    }
     pipeline.send(("k", "after")).await;
     pipeline.settled().await;
-    assert_eq!(ledger.offsets(What::Start, 0), [1]);
+    assert_eq!(ledger.offsets(What::Start, 0), [2]);
     let parked = pipeline.log().parked(0);
-    assert_eq!((parked.len(), parked[0].attempts), (1, 0));
     assert!(parked[0].reason.contains("not a partita.v1.Envelope"), "{}", parked[0].reason);
+    assert!(parked[1].reason.contains("no key"), "{}", parked[1].reason);
+    assert_eq!(parked.iter().map(|parked| parked.attempts).collect::<Vec<_>>(), [0, 0]);
 }
 
 #[actix_rt::test]

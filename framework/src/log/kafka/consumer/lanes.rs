@@ -145,7 +145,7 @@ impl Open {
         }
         let (home, buffer) = buffers.take(self.size, bytes);
         self.home = home;
-        self.batch = Batch::into_buffer(self.epoch, buffer);
+        self.batch = Batch::copying_into(self.epoch, buffer);
     }
 
     fn deliver(&mut self, buffers: &mut Buffers) {
@@ -157,7 +157,7 @@ impl Open {
         match self.home {
             // The next few records of a quiet lane still fit.
             Some(home) if home == Size::default() && rest.capacity() > home.bytes() / 2 => {
-                self.batch = Batch::into_buffer(self.epoch, rest);
+                self.batch = Batch::copying_into(self.epoch, rest);
             }
             Some(home) => {
                 if rest.capacity() > home.bytes() / 4 * 3 {

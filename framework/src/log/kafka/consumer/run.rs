@@ -3,6 +3,10 @@
 //! A rebalance is an intent with a number: the group waits until it is answered, the thread goes on polling meanwhile, and an answer
 //! to an intent that was overtaken is ignored.
 
+mod end;
+mod flow;
+mod rebalance;
+
 use super::{
     super::{
         native::{NativeConsumer, Polled},
@@ -11,7 +15,7 @@ use super::{
     KafkaConsumer,
     held::Holder,
     lanes::{Gap, Lanes},
-    starts::{self, Asker, Search, Start},
+    starts::{Asker, Search, Start},
     tail::Tail,
 };
 use crate::log::{ConsumerCommand, ConsumerEvent, ConsumerPort, Lane};
@@ -22,8 +26,7 @@ use rdkafka::error::RDKafkaErrorCode as Code;
 use std::{
     collections::BTreeSet,
     sync::Arc,
-    thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// A round of deliveries ends at this many records or bytes.
@@ -33,16 +36,8 @@ const ROUND_BYTES: u64 = 8 << 20;
 const IDLE: Duration = Duration::from_millis(250);
 /// How often paused partitions are looked at, and failed seeks tried again.
 const ATTENTIVE: Duration = Duration::from_millis(5);
-/// Delivery that is this many bytes ahead of handlers that keep working lets them catch up by half: what lies any longer has left
-/// the processor's caches, and its memory would be new each time.
-const AHEAD: u64 = 8 << 20;
-/// How long it lets them at a time, and at most.
-const NAP: Duration = Duration::from_micros(200);
-const NAPS: u32 = 25;
 /// How long a seek may take.
 const SEEK: Duration = Duration::from_millis(500);
-/// How long the group may take to let this member go, and the actors to let go of its records.
-const LEAVE: Duration = Duration::from_secs(5);
 
 /// What the helping threads found.
 pub(super) enum Note {
@@ -194,63 +189,6 @@ impl Member {
         if attentive { ATTENTIVE } else { IDLE }
     }
 
-    fn deliver(&mut self) {
-        let (records, bytes) = self.lanes.round();
-        if records > 0 {
-            self.meters.records.increment(records);
-            self.meters.bytes.increment(bytes);
-            let flow = &mut self.flow;
-            self.lanes.deliver(|partition, outstanding| flow.observe(partition, outstanding));
-        }
-    }
-
-    /// Waits while handlers that were delivered far ahead make progress. It is not for slow handlers: those are paused, which
-    /// costs a fetch; this costs nothing and keeps a fast partition from ever being paused.
-    fn let_catch_up(&mut self) {
-        let mut ahead = self.flow.flowing();
-        if ahead < AHEAD {
-            return;
-        }
-        for _ in 0..NAPS {
-            thread::sleep(NAP);
-            for partition in self.flow.busy().collect::<Vec<_>>() {
-                self.observe(partition);
-            }
-            let before = std::mem::replace(&mut ahead, self.flow.flowing());
-            if ahead < AHEAD / 2 || ahead >= before {
-                return;
-            }
-        }
-    }
-
-    fn observe(&mut self, partition: Partition) {
-        if let Some(outstanding) = self.lanes.outstanding(partition) {
-            self.flow.observe(partition, outstanding);
-        }
-    }
-
-    /// Pauses and resumes partitions by what is outstanding.
-    fn regulate(&mut self) {
-        for partition in self.flow.to_observe() {
-            self.observe(partition);
-        }
-        let changes = self.flow.decide();
-        for paused in [true, false] {
-            let which: Vec<_> = changes
-                .iter()
-                .filter(|change| change.paused == paused)
-                .map(|change| change.partition)
-                .collect();
-            if which.is_empty() {
-                continue;
-            }
-            self.native.set_paused(&which, paused);
-            for partition in which {
-                self.emit(ConsumerEvent::Paused { partition, paused });
-            }
-        }
-    }
-
     fn serve(&mut self, polled: Polled) -> Option<End> {
         match polled {
             Polled::Nothing | Polled::Served | Polled::Record(_) => None,
@@ -328,132 +266,6 @@ impl Member {
         let reopening = reopening.map(|index| self.reopening.swap_remove(index).epoch);
         self.lanes.close(partition).or(reopening)
     }
-
-    // ---- rebalances ----
-
-    fn next_intent(&mut self) -> Intent {
-        self.intents += 1;
-        Intent(self.intents)
-    }
-
-    fn check_joined(&mut self) {
-        if !self.joined && self.native.generation().is_some() {
-            self.joined = true;
-            self.emit(ConsumerEvent::Joined);
-        }
-    }
-
-    fn offered(&mut self, partitions: Vec<Partition>) {
-        self.check_joined();
-        if partitions.is_empty() {
-            return said("assignment", self.native.assign(&[]));
-        }
-        let intent = self.next_intent();
-        tracing::info!(?intent, ?partitions, "partitions are assigned");
-        let search = starts::search(intent, partitions, &self.native, &self.asker, &self.notes.0);
-        let search = search
-            .inspect_err(|error| tracing::error!(%error, "cannot start a thread to find start offsets"))
-            .ok();
-        self.pending = Some(Pending::Assign { intent, starts: None, _search: search });
-    }
-
-    fn taken(&mut self, partitions: Vec<Partition>) {
-        self.check_joined();
-        for &partition in &partitions {
-            self.close_lane(partition);
-        }
-        let lost = self.native.assignment_lost();
-        tracing::info!(?partitions, lost, "partitions are revoked");
-        if lost || partitions.is_empty() {
-            self.pending = None;
-            self.give_back(&partitions);
-            if !partitions.is_empty() {
-                self.emit(ConsumerEvent::Lost { partitions });
-            }
-            return;
-        }
-        let intent = self.next_intent();
-        self.pending = Some(Pending::Revoke { intent, partitions: partitions.clone() });
-        self.emit(ConsumerEvent::Revoking { intent, partitions });
-    }
-
-    fn give_back(&mut self, partitions: &[Partition]) {
-        for partition in partitions {
-            self.owned.remove(partition);
-        }
-        said("revocation", self.native.unassign(partitions));
-    }
-
-    /// Offers the assignment to the supervisor once its starts are found and the topic is known to be the right one.
-    fn offer(&mut self) {
-        let Some(Pending::Assign { intent, starts: Some(starts), .. }) = &self.pending else { return };
-        if self.standing != Some(Ok(())) {
-            return;
-        }
-        self.generation = self.generation.max(self.native.generation().unwrap_or(0));
-        let partitions = starts.iter().map(|start| (start.partition, start.offset)).collect();
-        self.emit(ConsumerEvent::Assigned { intent: *intent, generation: self.generation, partitions });
-    }
-
-    fn complete_assign(&mut self, answered: Intent, lanes: Vec<Lane>) {
-        let starts = match self.pending.take() {
-            Some(Pending::Assign { intent, starts: Some(starts), .. }) if intent == answered => starts,
-            other => {
-                self.pending = other;
-                return tracing::debug!(?answered, "an answer to an overtaken assignment is ignored");
-            }
-        };
-        let from = |start: &Start| {
-            let lane = lanes.iter().find(|lane| lane.partition == start.partition);
-            (start.partition, lane.map_or(start.offset, |lane| lane.start))
-        };
-        let list: Vec<_> = starts.iter().map(from).collect();
-        if let Err(reason) = self.native.assign(&list) {
-            return tracing::warn!(reason, "the group took the assignment back before it was answered");
-        }
-        self.owned.extend(list.iter().map(|(partition, _)| *partition));
-        let idle: Vec<_> = starts
-            .iter()
-            .filter(|start| {
-                start.broken.is_some() || !lanes.iter().any(|lane| lane.partition == start.partition)
-            })
-            .map(|start| start.partition)
-            .collect();
-        let live: Vec<_> = list
-            .iter()
-            .map(|(partition, _)| *partition)
-            .filter(|partition| !idle.contains(partition))
-            .collect();
-        // librdkafka remembers pauses across assignments: state both explicitly.
-        self.native.set_paused(&idle, true);
-        self.native.set_paused(&live, false);
-        for lane in lanes {
-            let (partition, epoch) = (lane.partition, lane.epoch);
-            match starts.iter().find(|start| start.partition == partition) {
-                Some(Start { broken: Some(detail), .. }) => {
-                    tracing::error!(%partition, detail, "the partition is halted");
-                    self.emit(ConsumerEvent::Discontinuity { partition, epoch, detail: detail.clone() });
-                }
-                Some(_) => {
-                    self.flow.open(partition);
-                    self.lanes.open(lane);
-                }
-                None => tracing::warn!(%partition, "a lane for a partition that is not assigned is ignored"),
-            }
-        }
-    }
-
-    fn complete_revoke(&mut self, answered: Intent) {
-        match self.pending.take() {
-            Some(Pending::Revoke { intent, partitions }) if intent == answered => self.give_back(&partitions),
-            other => {
-                self.pending = other;
-                tracing::debug!(?answered, "an answer to an overtaken revocation is ignored");
-            }
-        }
-    }
-
-    // ---- commands and notes ----
 
     fn obey(&mut self) -> Option<End> {
         loop {
@@ -566,72 +378,5 @@ impl Member {
                 self.emit(ConsumerEvent::Away(Some(reason)));
             }
         }
-    }
-
-    // ---- the end ----
-
-    /// Leaves the group, answering what it still asks, within a deadline.
-    fn leave(mut self) {
-        for partition in self.lanes.open_partitions() {
-            self.close_lane(partition);
-        }
-        match self.pending.take() {
-            Some(Pending::Revoke { partitions, .. }) => self.give_back(&partitions),
-            Some(Pending::Assign { .. }) => said("assignment", self.native.assign(&[])),
-            None => {}
-        }
-        if let Err(reason) = self.native.begin_close() {
-            tracing::warn!(reason, "the group could not be left in good order");
-        }
-        let deadline = Instant::now() + LEAVE;
-        while !self.native.is_closed() && Instant::now() < deadline {
-            match self.native.poll(ATTENTIVE) {
-                Polled::Rebalance { assign: true, .. } => said("assignment", self.native.assign(&[])),
-                Polled::Rebalance { assign: false, partitions } => self.give_back(&partitions),
-                Polled::Committed { commit, partitions, error } => self.committed(commit, partitions, error),
-                Polled::Nothing | Polled::Served | Polled::Record(_) | Polled::Error { .. } => {}
-            }
-        }
-        let left = self.native.is_closed();
-        if !left {
-            tracing::warn!(
-                "the group was not left in time: its coordinator will notice after session.timeout.ms"
-            );
-        }
-        self.emit(ConsumerEvent::Closed);
-        self.bury(left);
-    }
-
-    fn die(mut self, reason: String) {
-        for partition in self.lanes.open_partitions() {
-            self.close_lane(partition);
-        }
-        self.emit(ConsumerEvent::Fatal(reason));
-        self.bury(true);
-    }
-
-    /// Destroys the client on this thread, once nobody holds its records. One that could hang is left to the process's end instead.
-    fn bury(self, quiet: bool) {
-        let Self { native, holder, tail, pending, .. } = self;
-        drop((holder, tail, pending));
-        let deadline = Instant::now() + LEAVE;
-        let mut native = native;
-        while quiet && Instant::now() < deadline {
-            match Arc::try_unwrap(native) {
-                Ok(client) => return drop(client),
-                Err(shared) => native = shared,
-            }
-            thread::sleep(ATTENTIVE);
-        }
-        tracing::warn!(
-            "the Kafka consumer is not destroyed: its records are still held, or its group was not left"
-        );
-        std::mem::forget(native);
-    }
-}
-
-fn said(what: &str, outcome: Result<(), String>) {
-    if let Err(reason) = outcome {
-        tracing::warn!(reason, "librdkafka refused the answer to a {what}");
     }
 }

@@ -1,0 +1,139 @@
+//! What the group gives and takes: each an intent with a number, answered when the supervisor has done its part.
+
+use super::{
+    super::starts::{self, Start},
+    Member, Pending,
+};
+use crate::log::{ConsumerEvent, Lane};
+use partita_core::{Intent, Partition};
+
+impl Member {
+    fn next_intent(&mut self) -> Intent {
+        self.intents += 1;
+        Intent(self.intents)
+    }
+
+    pub(super) fn check_joined(&mut self) {
+        if !self.joined && self.native.generation().is_some() {
+            self.joined = true;
+            self.emit(ConsumerEvent::Joined);
+        }
+    }
+
+    pub(super) fn offered(&mut self, partitions: Vec<Partition>) {
+        self.check_joined();
+        if partitions.is_empty() {
+            return said("assignment", self.native.assign(&[]));
+        }
+        let intent = self.next_intent();
+        tracing::info!(?intent, ?partitions, "partitions are assigned");
+        let search = starts::search(intent, partitions, &self.native, &self.asker, &self.notes.0);
+        let search = search
+            .inspect_err(|error| tracing::error!(%error, "cannot start a thread to find start offsets"))
+            .ok();
+        self.pending = Some(Pending::Assign { intent, starts: None, _search: search });
+    }
+
+    pub(super) fn taken(&mut self, partitions: Vec<Partition>) {
+        self.check_joined();
+        for &partition in &partitions {
+            self.close_lane(partition);
+        }
+        let lost = self.native.assignment_lost();
+        tracing::info!(?partitions, lost, "partitions are revoked");
+        if lost || partitions.is_empty() {
+            self.pending = None;
+            self.give_back(&partitions);
+            if !partitions.is_empty() {
+                self.emit(ConsumerEvent::Lost { partitions });
+            }
+            return;
+        }
+        let intent = self.next_intent();
+        self.pending = Some(Pending::Revoke { intent, partitions: partitions.clone() });
+        self.emit(ConsumerEvent::Revoking { intent, partitions });
+    }
+
+    pub(super) fn give_back(&mut self, partitions: &[Partition]) {
+        for partition in partitions {
+            self.owned.remove(partition);
+        }
+        said("revocation", self.native.unassign(partitions));
+    }
+
+    /// Offers the assignment to the supervisor once its starts are found and the topic is known to be the right one.
+    pub(super) fn offer(&mut self) {
+        let Some(Pending::Assign { intent, starts: Some(starts), .. }) = &self.pending else { return };
+        if self.standing != Some(Ok(())) {
+            return;
+        }
+        self.generation = self.generation.max(self.native.generation().unwrap_or(0));
+        let partitions = starts.iter().map(|start| (start.partition, start.offset)).collect();
+        self.emit(ConsumerEvent::Assigned { intent: *intent, generation: self.generation, partitions });
+    }
+
+    pub(super) fn complete_assign(&mut self, answered: Intent, lanes: Vec<Lane>) {
+        let starts = match self.pending.take() {
+            Some(Pending::Assign { intent, starts: Some(starts), .. }) if intent == answered => starts,
+            other => {
+                self.pending = other;
+                return tracing::debug!(?answered, "an answer to an overtaken assignment is ignored");
+            }
+        };
+        let from = |start: &Start| {
+            let lane = lanes.iter().find(|lane| lane.partition == start.partition);
+            (start.partition, lane.map_or(start.offset, |lane| lane.start))
+        };
+        let list: Vec<_> = starts.iter().map(from).collect();
+        if let Err(reason) = self.native.assign(&list) {
+            return tracing::warn!(reason, "the group took the assignment back before it was answered");
+        }
+        self.owned.extend(list.iter().map(|(partition, _)| *partition));
+        let idle: Vec<_> = starts
+            .iter()
+            .filter(|start| {
+                start.broken.is_some() || !lanes.iter().any(|lane| lane.partition == start.partition)
+            })
+            .map(|start| start.partition)
+            .collect();
+        let live: Vec<_> = list
+            .iter()
+            .map(|(partition, _)| *partition)
+            .filter(|partition| !idle.contains(partition))
+            .collect();
+        // librdkafka remembers pauses across assignments: state both explicitly.
+        self.native.set_paused(&idle, true);
+        self.native.set_paused(&live, false);
+        for lane in lanes {
+            let (partition, epoch) = (lane.partition, lane.epoch);
+            match starts.iter().find(|start| start.partition == partition) {
+                Some(Start { broken: Some(detail), .. }) => {
+                    tracing::error!(%partition, detail, "the partition is halted");
+                    self.emit(ConsumerEvent::Discontinuity { partition, epoch, detail: detail.clone() });
+                }
+                Some(_) => {
+                    self.flow.open(partition);
+                    self.lanes.open(lane);
+                }
+                None => tracing::warn!(%partition, "a lane for a partition that is not assigned is ignored"),
+            }
+        }
+    }
+
+    pub(super) fn complete_revoke(&mut self, answered: Intent) {
+        match self.pending.take() {
+            Some(Pending::Revoke { intent, partitions }) if intent == answered => self.give_back(&partitions),
+            other => {
+                self.pending = other;
+                tracing::debug!(?answered, "an answer to an overtaken revocation is ignored");
+            }
+        }
+    }
+}
+
+/// Logs an answer that librdkafka refused.
+pub(super) fn said(what: &str, outcome: Result<(), String>) {
+    if let Err(reason) = outcome {
+        tracing::warn!(reason, "librdkafka refused the answer to a {what}");
+    }
+}
