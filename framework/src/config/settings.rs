@@ -32,6 +32,7 @@ pub const SETTINGS: &[Setting] = settings! {
     "log.kafka.group", Kind::Text, "\"partita\"", "The consumer group.";
     "log.kafka.partitions", Kind::Integer, "16", "The number of partitions that keys are spread over; the topic must have exactly as many.";
     "log.kafka.replication_factor", Kind::Integer, "3", "For `topics create`. Unset: the smaller of 3 and the number of brokers.";
+    "log.kafka.producers", Kind::Integer, "2", "Producers, each with its own connections, that the partitions are spread over.";
     "log.kafka.append_timeout", Kind::Duration, "\"30s\"", "How long an append may take before its outcome is reported as unknown (504).";
     "log.kafka.properties", Kind::Properties, "\"SASL_SSL\"", "librdkafka properties. One that would break a promise is refused.";
     "front_door.listen", Kind::Address, "\"127.0.0.1:8080\"", "Where tasks are taken.";

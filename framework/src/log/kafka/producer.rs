@@ -42,11 +42,37 @@ pub struct KafkaLog {
     shared: Arc<Shared>,
 }
 
+/// The producers, each made at its first use.
+struct Writers {
+    /// A partition always has the same one, which keeps its order.
+    tasks: Box<[Slot]>,
+    parking: Slot,
+}
+
+type Slot = RwLock<Option<Arc<Lender>>>;
+
+impl Writers {
+    fn new(producers: u32) -> Self {
+        Self { tasks: (0..producers.max(1)).map(|_| Slot::default()).collect(), parking: Slot::default() }
+    }
+
+    fn of(&self, target: Target, partition: Partition) -> &Slot {
+        match target {
+            Target::Tasks => &self.tasks[partition.0 as usize % self.tasks.len()],
+            Target::Parking => &self.parking,
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = (&Slot, Target)> {
+        let tasks = self.tasks.iter().map(|slot| (slot, Target::Tasks));
+        tasks.chain([(&self.parking, Target::Parking)])
+    }
+}
+
 struct Shared {
     config: KafkaConfig,
     client_config: ClientConfig,
-    /// By target.
-    writers: [RwLock<Option<Arc<Lender>>>; 2],
+    writers: Writers,
     pending: Arc<Pending>,
     meters: Arc<[Meters; 2]>,
     delivered: Arc<AtomicU64>,
@@ -75,7 +101,7 @@ impl KafkaLog {
         let shared = Arc::new(Shared {
             config: config.clone(),
             client_config,
-            writers: Default::default(),
+            writers: Writers::new(config.producers),
             pending: Arc::default(),
             meters,
             delivered,
@@ -87,7 +113,9 @@ impl KafkaLog {
             closing: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
-        shared.writer(Target::Tasks).map_err(|error| Error::Log(error.to_string()))?;
+        for slot in &shared.writers.tasks {
+            shared.writer(slot, Target::Tasks).map_err(|error| Error::Log(error.to_string()))?;
+        }
         spawn("partita-kafka-watch", {
             let shared = shared.clone();
             move || shared.keep_watch(watch, &alarms)
@@ -152,13 +180,13 @@ impl Shared {
         if let Err(error) = self.admit(partition) {
             return Box::pin(ready(Err(error)));
         }
-        let topic = if parked.is_some() { Target::Parking } else { Target::Tasks };
-        let writer = match self.writer(topic) {
+        let target = if parked.is_some() { Target::Parking } else { Target::Tasks };
+        let writer = match self.writer(self.writers.of(target, partition), target) {
             Ok(writer) => writer,
             Err(error) => return Box::pin(ready(Err(error))),
         };
         let (answer, receiver) = oneshot::channel();
-        let delivery = Box::new(Delivery::new(topic, partition, value, reservation, &self.pending, answer));
+        let delivery = Box::new(Delivery::new(target, partition, value, reservation, &self.pending, answer));
         let taken = match &parked {
             None => writer.produce(key, delivery),
             Some(parked) => writer.produce_with_header(key, delivery, PARKED_HEADER, parked),
@@ -191,9 +219,8 @@ impl Shared {
         }
     }
 
-    /// The topic's writer, made at the first call.
-    fn writer(&self, target: Target) -> Result<Arc<Lender>, AppendError> {
-        let slot = &self.writers[target as usize];
+    /// The producer of this place, made at the first call.
+    fn writer(&self, slot: &Slot, target: Target) -> Result<Arc<Lender>, AppendError> {
         if let Some(writer) = slot.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
             return Ok(writer.clone());
         }
@@ -262,8 +289,7 @@ impl Shared {
     /// Makes producers anew after a fatal error. The old one's records are all answered first, so that none of its can follow one of
     /// the new one's.
     fn replace_broken_writers(&self) {
-        for target in [Target::Tasks, Target::Parking] {
-            let slot = &self.writers[target as usize];
+        for (slot, target) in self.writers.all() {
             let Some(old) = slot.read().unwrap_or_else(PoisonError::into_inner).clone() else { continue };
             let Some(reason) = old.fatal() else { continue };
             self.set_health(LogHealth::Away(format!("the Kafka producer broke and is made anew: {reason}")));

@@ -31,6 +31,9 @@ struct Cli {
     /// The topic to write to.
     #[arg(long)]
     topic: Option<String>,
+    /// Producers that the topic's partitions are spread over.
+    #[arg(long, default_value_t = 1, requires = "topic")]
+    producers: u32,
     /// The directory of the embedded log, instead of a topic.
     #[arg(long, conflicts_with = "bootstrap_servers")]
     dir: Option<PathBuf>,
@@ -65,6 +68,7 @@ fn main() -> Result<()> {
             config.log.kafka.bootstrap_servers = servers.clone();
             config.log.kafka.topic = topic.clone();
             config.log.kafka.partitions = topic::partitions(servers, topic)?;
+            config.log.kafka.producers = cli.producers;
             config.log.kafka.properties.extend(cli.properties.iter().cloned());
         }
         (None, None, Some(dir)) => {

@@ -19,7 +19,7 @@ struct Size {
 impl Size {
     fn program(self, backend: Backend) -> String {
         let program = self.program_name(backend);
-        let producers = if self.bare && backend == Backend::Kafka {
+        let producers = if backend == Backend::Kafka {
             format!(" --producers {}", self.producers)
         } else {
             String::new()
@@ -67,7 +67,7 @@ pub(super) fn measure(setup: &Setup, row: &DoorRow) -> Result<Line> {
 
 /// The fastest of the sizes that make sense for a side.
 fn best(setup: &Setup, row: &DoorRow, bare: bool) -> Result<Size> {
-    let producers: &[usize] = if bare && row.backend == Backend::Kafka { &[1, 2] } else { &[1] };
+    let producers: &[usize] = if row.backend == Backend::Kafka { &[1, 2] } else { &[1] };
     let mut best: Option<(f64, Size)> = None;
     for workers in [1, 2] {
         for &producers in producers {
@@ -89,9 +89,7 @@ fn run(setup: &Setup, row: &DoorRow, size: Size) -> Result<Run> {
         Backend::Kafka => {
             let topic = Topic::create(&setup.bootstrap_servers, PARTITIONS)?;
             command.args(["--bootstrap-servers", &setup.bootstrap_servers, "--topic", &topic.name]);
-            if size.bare {
-                command.args(["--producers", &size.producers.to_string()]);
-            }
+            command.args(["--producers", &size.producers.to_string()]);
             let properties =
                 if size.bare { &setup.cli.bare_properties } else { &setup.cli.partita_properties };
             for (name, value) in properties {
