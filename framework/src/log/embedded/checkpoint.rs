@@ -3,7 +3,7 @@
 //! Passive passes run while the writer goes on. They alone never catch up with a writer that does not pause, so when the WAL has
 //! grown to its limit one last short pass holds the writer and the reader off, and the WAL starts over in the same file.
 
-use super::{schema, shared::Shared};
+use super::{schema, shared::Shared, wal::Room};
 use rusqlite::Connection;
 use std::{
     path::Path,
@@ -17,16 +17,21 @@ use std::{
 /// Frames (pages) between passive passes: 16 MiB.
 const PASS: u64 = 512;
 /// Frames at which the WAL starts over: 256 MiB.
-const LIMIT: u64 = 8192;
+pub(super) const LIMIT: u64 = 8192;
 /// Frames that may be left for the pass that holds the writer: 4 MiB.
 const LEFT: u64 = 128;
+/// Frames between two looks at the WAL's file: 1 MiB.
+const LOOK: u64 = 32;
 /// After a failed pass.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// When the checkpointer is due.
 #[derive(Default)]
 pub(super) struct Due {
+    /// Since the last pass.
     frames: AtomicU64,
+    /// Since the WAL started over, about.
+    in_wal: AtomicU64,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -40,9 +45,9 @@ struct State {
 impl Due {
     /// The writer wrote about so many frames.
     pub(super) fn wrote(&self, frames: u64) {
-        let before = self.frames.fetch_add(frames, Ordering::Relaxed);
-        if before + frames >= PASS {
-            self.frames.store(0, Ordering::Relaxed);
+        self.frames.fetch_add(frames, Ordering::Relaxed);
+        let before = self.in_wal.fetch_add(frames, Ordering::Relaxed);
+        if before / LOOK != (before + frames) / LOOK {
             self.state.lock().unwrap_or_else(PoisonError::into_inner).due = true;
             self.changed.notify_one();
         }
@@ -84,10 +89,16 @@ pub(super) fn open(dir: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// The thread's whole life.
-pub(super) fn run(connection: &Connection, shared: &Arc<Shared>, due: &Due) {
+pub(super) fn run(connection: &Connection, mut room: Room, shared: &Arc<Shared>, due: &Due) {
     let mut retry = None;
+    room.keep_ahead_of(0);
     while due.wait(retry) {
-        retry = match catch_up(connection, shared) {
+        room.keep_ahead_of(due.in_wal.load(Ordering::Relaxed));
+        if retry.is_none() && due.frames.load(Ordering::Relaxed) < PASS {
+            continue;
+        }
+        due.frames.store(0, Ordering::Relaxed);
+        retry = match catch_up(connection, shared, &due.in_wal) {
             Ok(()) => None,
             Err(error) => {
                 tracing::warn!(%error, "the embedded log's checkpoint failed; its WAL grows until one succeeds");
@@ -97,8 +108,9 @@ pub(super) fn run(connection: &Connection, shared: &Arc<Shared>, due: &Due) {
     }
 }
 
-fn catch_up(connection: &Connection, shared: &Shared) -> rusqlite::Result<()> {
+fn catch_up(connection: &Connection, shared: &Shared, in_wal: &AtomicU64) -> rusqlite::Result<()> {
     let mut state = checkpoint(connection, "PASSIVE")?;
+    in_wal.store(state.frames, Ordering::Relaxed);
     if state.frames < LIMIT {
         return Ok(());
     }
@@ -110,6 +122,9 @@ fn catch_up(connection: &Connection, shared: &Shared) -> rusqlite::Result<()> {
     }
     let alone = shared.gate.write().unwrap_or_else(PoisonError::into_inner);
     let state = checkpoint(connection, "RESTART")?;
+    if !state.busy {
+        in_wal.store(0, Ordering::Relaxed);
+    }
     drop(alone);
     if state.busy {
         tracing::debug!("another program reads the embedded log: its WAL cannot start over yet");

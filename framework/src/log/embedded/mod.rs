@@ -4,7 +4,7 @@
 //! ```text
 //! append -> queue -> writer (one transaction, one sync) -> receipts
 //!                       \-> published (the end, the last records) -> consumer -> inboxes
-//! checkpointer: moves the WAL into the database beside the writer
+//! checkpointer: moves the WAL into the database beside the writer, and keeps the WAL's file long enough
 //! ```
 //!
 //! One process uses a directory at a time. Offsets are contiguous from 0 in each partition and known in memory, so a receipt
@@ -25,6 +25,7 @@ mod shared;
 mod store;
 #[cfg(test)]
 mod tests;
+mod wal;
 mod writer;
 
 pub use consumer::EmbeddedConsumer;
@@ -98,7 +99,7 @@ impl EmbeddedLog {
             retention: config.retention,
             topic: TOPIC,
         };
-        let threads = Arc::new(Threads::start(start, checkpoints, due, lock)?);
+        let threads = Arc::new(Threads::start(start, checkpoints, wal::Room::open(&config.dir), due, lock)?);
         let consumer = EmbeddedConsumer::new(consumer::Parts {
             shared: shared.clone(),
             reader,
@@ -208,13 +209,14 @@ impl Threads {
     fn start(
         start: writer::Start,
         checkpoints: rusqlite::Connection,
+        room: wal::Room,
         due: Arc<checkpoint::Due>,
         lock: lock::DirLock,
     ) -> Result<Self, Error> {
         let shared = start.shared.clone();
         let mut threads = Self { shared: shared.clone(), due: due.clone(), running: Vec::new(), _lock: lock };
         threads.spawn("log-writer", move || writer::run(start))?;
-        threads.spawn("log-checkpoint", move || checkpoint::run(&checkpoints, &shared, &due))?;
+        threads.spawn("log-checkpoint", move || checkpoint::run(&checkpoints, room, &shared, &due))?;
         Ok(threads)
     }
 
