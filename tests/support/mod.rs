@@ -1,6 +1,8 @@
 pub mod checkers;
+pub mod checkers_starts;
 pub mod client;
 pub mod history;
+pub mod journal;
 pub mod kafka;
 pub mod ledger;
 pub mod load;

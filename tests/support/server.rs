@@ -28,9 +28,14 @@ pub fn binary() -> &'static Path {
     })
 }
 
-fn build() -> Result<PathBuf> {
+/// Where the programs of this build are.
+fn profile_dir() -> Result<PathBuf> {
     let this = std::env::current_exe()?;
-    let profile = this.ancestors().nth(2).context("tests run from target/<profile>/deps")?;
+    Ok(this.ancestors().nth(2).context("tests run from target/<profile>/deps")?.to_owned())
+}
+
+fn build() -> Result<PathBuf> {
+    let profile = profile_dir()?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // The binary comes with its own integration test. Selected like this, every dependency has the features that
     // `cargo test --workspace` gives it; `--package` would choose others and build librdkafka once more.
@@ -44,9 +49,9 @@ fn build() -> Result<PathBuf> {
     Ok(profile.join("partita"))
 }
 
-/// The binary, without this process's own `PARTITA_` variables: to it they would be settings.
-fn partita() -> Command {
-    let mut command = Command::new(binary());
+/// A program, without this process's own `PARTITA_` variables: to it they would be settings.
+fn partita(program: &Path) -> Command {
+    let mut command = Command::new(program);
     let ours = |name: &std::ffi::OsString| name.to_string_lossy().starts_with("PARTITA_");
     for name in std::env::vars_os().map(|(name, _)| name).filter(ours) {
         command.env_remove(name);
@@ -60,6 +65,8 @@ pub struct Setup {
     home: Arc<TempDir>,
     settings: Vec<(String, String)>,
     role: Option<&'static str>,
+    /// The arguments of a `journal-worker`, which is started instead of the binary.
+    journal_worker: Option<Vec<String>>,
     front: SocketAddr,
     admin: SocketAddr,
 }
@@ -69,7 +76,7 @@ impl Setup {
     pub fn embedded() -> Self {
         let home = Arc::new(tempfile::Builder::new().prefix("partita-test-").tempdir().expect("a directory"));
         let (front, admin) = (ports::address(), ports::address());
-        Self { home, settings: Vec::new(), role: None, front, admin }
+        Self { home, settings: Vec::new(), role: None, journal_worker: None, front, admin }
     }
 
     /// The same directory, on other ports.
@@ -90,6 +97,13 @@ impl Setup {
         self
     }
 
+    /// A worker that keeps a journal, `name.journal` in the home directory, with these manners.
+    pub fn journal_worker(&self, name: &str, manners: &[&str]) -> Self {
+        let mut arguments = vec![format!("{name}.journal")];
+        arguments.extend(manners.iter().map(|&argument| argument.to_owned()));
+        Self { journal_worker: Some(arguments), ..self.beside() }
+    }
+
     /// The directory it runs in: the log and the recordings are below `partita-data`.
     pub fn home(&self) -> &Path {
         self.home.path()
@@ -105,7 +119,7 @@ impl Setup {
         let config = self.write_config()?;
         // Files instead of pipes: a command that prints much never waits for this process to read it.
         let (stdout, stderr) = (tempfile::NamedTempFile::new()?, tempfile::NamedTempFile::new()?);
-        let mut command = partita();
+        let mut command = partita(binary());
         command.args(arguments).arg("--config").arg(config).current_dir(self.home()).stdin(Stdio::null());
         command.stdout(stdout.reopen()?).stderr(stderr.reopen()?);
         let mut child = command.spawn().with_context(|| format!("{}", binary().display()))?;
@@ -132,13 +146,23 @@ impl Setup {
         let config = self.write_config()?;
         let log_path = self.home().join(format!("server-{}.log", self.front.port()));
         let log = File::options().create(true).append(true).open(&log_path)?;
-        let mut command = partita();
-        command.arg("serve").arg("--config").arg(config).current_dir(self.home());
-        if let Some(role) = self.role {
-            command.args(["--role", role]);
-        }
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let child = command.spawn().with_context(|| format!("{}", binary().display()))?;
+        let mut command = match &self.journal_worker {
+            None => {
+                let mut command = partita(binary());
+                command.arg("serve").arg("--config").arg(config);
+                if let Some(role) = self.role {
+                    command.args(["--role", role]);
+                }
+                command
+            }
+            Some(arguments) => {
+                let mut command = partita(&profile_dir()?.join("journal-worker"));
+                command.arg(config).args(arguments);
+                command
+            }
+        };
+        command.current_dir(self.home()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let child = command.spawn().with_context(|| format!("{command:?}"))?;
         Ok(Server { setup: self.clone(), child, log_path })
     }
 
@@ -328,6 +352,19 @@ impl Server {
     pub fn never_panicked(&self) -> Result<()> {
         match self.log().lines().find(|line| line.contains("panicked at")) {
             Some(line) => bail!("the server's log has a panic: {line}"),
+            None => Ok(()),
+        }
+    }
+
+    /// As `never_panicked`, of a journal worker: its handler panics when it is told to.
+    pub fn never_panicked_but_as_told(&self) -> Result<()> {
+        let log = self.log();
+        let lines = log.lines().zip(log.lines().skip(1));
+        match lines
+            .filter(|(line, _)| line.contains("panicked at"))
+            .find(|(_, next)| *next != "as it was told")
+        {
+            Some((line, next)) => bail!("a worker's log has a panic: {line} {next}"),
             None => Ok(()),
         }
     }
