@@ -8,7 +8,7 @@ use partita_core::Partition;
 use partita_tests::{
     checkers, checkers_starts,
     history::{History, Position, Step},
-    journal::{self, Line},
+    journal::{self, Event, Line},
     kafka::{self, Kafka},
     load::{Load, Running},
     random::Random,
@@ -23,6 +23,8 @@ use std::{
 const WORKERS: usize = 3;
 /// `session.timeout.ms` of the workers: how long the group waits for one that is gone.
 const SESSION: Duration = Duration::from_secs(6);
+/// For how long a group may be without the coordinator that takes its commits, when a broker goes.
+const COORDINATOR: Duration = Duration::from_secs(15);
 /// What may be done and not yet committed: the commit interval, and as much again for a commit on its way.
 const UNCOMMITTED: Duration = Duration::from_secs(2);
 
@@ -73,7 +75,7 @@ impl Fault {
                 "13",
                 "reject",
             ],
-            Self::HandlerHangs => &["--delay-ms", "1", "--every", "40", "hang"],
+            Self::HandlerHangs => &["--delay-ms", "1", "--every", "20", "hang"],
             _ => &["--delay-ms", "1"],
         }
     }
@@ -98,9 +100,17 @@ struct Run<'a> {
     load: Running,
     random: Random,
     /// When something was done to it.
-    moments: Vec<Duration>,
+    moments: Vec<Moment>,
     seen: BTreeSet<Position>,
     steps: Vec<Step>,
+}
+
+/// When something was done, and to whose partitions.
+struct Moment {
+    time: Duration,
+    partitions: BTreeSet<u32>,
+    /// For how long after it tasks may still end without being committed.
+    longer: Duration,
 }
 
 /// What was seen of it.
@@ -122,10 +132,6 @@ fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-async fn assigned(worker: &Server) -> Result<u32> {
-    Ok(worker.metrics().await?.sum("partita_partition_assigned").unwrap_or(0.0) as u32)
-}
-
 impl<'a> Run<'a> {
     async fn start(kafka: &'a Kafka, topic: String, fault: Fault, mut random: Random) -> Result<Self> {
         let setup = kafka.setup(&topic, PARTITIONS);
@@ -141,7 +147,7 @@ impl<'a> Run<'a> {
         let workers: Vec<Setup> = workers.collect();
         let starting = workers.iter().map(Setup::start);
         let workers = futures_util::future::try_join_all(starting).await?;
-        let load = Load { tasks: u64::MAX, keys: 320, clients: 32, sizes: 1_000..=20_000, ..Load::default() };
+        let load = Load { tasks: u64::MAX, keys: 64, clients: 32, sizes: 1_000..=20_000, ..Load::default() };
         let load = load.start(door.setup().front(), Random::new(random.bits()));
         let run = Self {
             kafka,
@@ -163,9 +169,9 @@ impl<'a> Run<'a> {
         wait::until("all partitions are assigned", Duration::from_secs(60), async || {
             let mut sum = 0;
             for worker in &self.workers {
-                sum += assigned(worker).await?;
+                sum += worker.partitions().await?.len();
             }
-            ensure!(sum == PARTITIONS, "{sum} of {PARTITIONS}");
+            ensure!(sum == PARTITIONS as usize, "{sum} of {PARTITIONS}");
             Ok(Some(()))
         })
         .await
@@ -180,8 +186,17 @@ impl<'a> Run<'a> {
         self.random.below(self.workers.len() as u64) as usize
     }
 
-    fn mark(&mut self) {
-        self.moments.push(now());
+    /// Something is done that concerns these partitions: by default all.
+    fn mark(&mut self, partitions: Option<BTreeSet<u32>>, longer: Duration) {
+        let partitions = partitions.unwrap_or_else(|| (0..PARTITIONS).collect());
+        self.moments.push(Moment { time: now(), partitions, longer });
+    }
+
+    /// Something is done to a worker.
+    async fn mark_worker(&mut self, worker: &Server) -> Result<()> {
+        let owned = worker.partitions().await?.into_iter().map(|partition| partition.partition).collect();
+        self.mark(Some(owned), Duration::ZERO);
+        Ok(())
     }
 
     /// Puts another life in a worker's place.
@@ -190,9 +205,9 @@ impl<'a> Run<'a> {
         index: usize,
         end: impl AsyncFnOnce(Server) -> Result<Setup>,
     ) -> Result<()> {
-        self.mark();
         let worker = self.workers.remove(index);
         worker.never_panicked_but_as_told()?;
+        self.mark_worker(&worker).await?;
         let setup = end(worker).await?;
         self.go_on(100).await?;
         self.workers.insert(index, setup.start().await?);
@@ -211,12 +226,14 @@ impl<'a> Run<'a> {
             }
             Fault::WorkerPaused => {
                 let index = self.pick();
-                self.mark();
-                self.workers[index].signal("STOP")?;
+                let worker = self.workers.remove(index);
+                self.mark_worker(&worker).await?;
+                worker.signal("STOP")?;
                 tokio::time::sleep(SESSION + Duration::from_secs(2)).await;
                 self.go_on(100).await?;
-                self.mark();
-                self.workers[index].signal("CONT")?;
+                self.mark(None, Duration::ZERO);
+                worker.signal("CONT")?;
+                self.workers.insert(index, worker);
                 self.go_on(100).await?;
                 self.all_assigned().await
             }
@@ -224,7 +241,7 @@ impl<'a> Run<'a> {
                 for _ in 0..4 {
                     let (index, kills) = (self.pick(), self.random.below(2) == 0);
                     let worker = self.workers.remove(index);
-                    self.mark();
+                    self.mark_worker(&worker).await?;
                     let setup = if kills { worker.kill() } else { stop(worker).await? };
                     self.go_on(50).await?;
                     // Not waited for: the next one goes while this one joins.
@@ -234,7 +251,7 @@ impl<'a> Run<'a> {
                 self.all_assigned().await
             }
             Fault::DoorKilled => {
-                self.mark();
+                self.mark(Some(BTreeSet::new()), Duration::ZERO);
                 let setup = self.door.setup().clone();
                 self.door.signal("KILL")?;
                 self.door.ended(Duration::from_secs(10)).await?;
@@ -244,24 +261,24 @@ impl<'a> Run<'a> {
             Fault::BrokerStopped | Fault::BrokerKilled => {
                 let broker = 1 + self.random.below(3) as u32;
                 let how = if fault == Fault::BrokerKilled { kafka::Fault::Kill } else { kafka::Fault::Stop };
-                self.mark();
+                self.mark(None, COORDINATOR);
                 self.kafka.fault(how, broker)?;
                 self.go_on(100).await?;
-                self.mark();
+                self.mark(None, COORDINATOR);
                 self.kafka.fault(kafka::Fault::Start, broker)?;
                 self.kafka.ready()
             }
             Fault::BrokerPaused => {
                 let broker = 1 + self.random.below(3) as u32;
-                self.mark();
+                self.mark(None, COORDINATOR);
                 self.kafka.fault(kafka::Fault::Pause, broker)?;
                 tokio::time::sleep(Duration::from_secs(8)).await;
-                self.mark();
+                self.mark(None, COORDINATOR);
                 self.kafka.fault(kafka::Fault::Continue, broker)?;
                 self.kafka.ready()
             }
             Fault::HandlerFails | Fault::HandlerHangs => {
-                self.mark();
+                self.mark(Some(BTreeSet::new()), Duration::ZERO);
                 self.go_on(2000).await
             }
             Fault::Mixed => {
@@ -313,6 +330,15 @@ impl<'a> Run<'a> {
         let positions: BTreeSet<Position> = ends.iter().map(|end| end.position).collect();
         let again = (ends.len() - positions.len()) as u64;
         let bound = if fault.is_abrupt() { self.uncommitted(&lines) } else { 0 };
+        let bad = |event| lines.iter().filter(|line| line.event == event).count();
+        let (failures, given_up) = (bad(Event::Failed), bad(Event::Dropped));
+        match fault {
+            Fault::HandlerFails => {
+                ensure!(failures > 10 && given_up > 10, "{failures}, {given_up}: too tame")
+            }
+            Fault::HandlerHangs => ensure!(given_up > 10, "{given_up}: too tame"),
+            _ => {}
+        }
         let twice = if fault.moves_leaders() { 32 * 2 * self.moments.len() as u64 } else { 0 };
         let lost = checkers::nothing_lost(attempts, ends);
         let reordered = checkers::in_order(attempts, ends);
@@ -344,24 +370,27 @@ impl<'a> Run<'a> {
 
     /// How many tasks may have ended without being committed when something was done, and were in hand.
     fn uncommitted(&self, lines: &[Line]) -> u64 {
-        let ended = |moment: Duration| {
-            let since = moment.saturating_sub(UNCOMMITTED);
-            let recent =
-                |line: &&Line| line.end().is_some() && (since..=moment + SESSION).contains(&line.time);
-            lines.iter().filter(recent).count() as u64 + u64::from(PARTITIONS)
+        let ended = |moment: &Moment| {
+            let window = moment.time.saturating_sub(UNCOMMITTED)..=moment.time + moment.longer;
+            let concerned = |line: &&Line| {
+                line.event == Event::End
+                    && moment.partitions.contains(&line.entry.partition)
+                    && window.contains(&line.time)
+            };
+            (lines.iter().filter(concerned).count() + moment.partitions.len()) as u64
         };
-        self.moments.iter().map(|moment| ended(*moment)).sum()
+        self.moments.iter().map(ended).sum()
     }
 
     /// The longest time without an end in any partition, from the first moment to the load's end.
     fn standstill(&self, lines: &[Line], stopped: Duration) -> Duration {
-        let Some(&first) = self.moments.first() else { return Duration::ZERO };
+        let Some(Moment { time: first, .. }) = self.moments.first() else { return Duration::ZERO };
         let mut last: BTreeMap<Partition, Duration> = BTreeMap::new();
         let mut longest = Duration::ZERO;
         for (line, end) in lines.iter().filter_map(|line| line.end().map(|end| (line, end))) {
             let before = last.insert(end.position.partition, line.time).unwrap_or(line.time);
-            if line.time >= first && before <= stopped {
-                longest = longest.max(line.time.saturating_sub(before.max(first)));
+            if line.time >= *first && before <= stopped {
+                longest = longest.max(line.time.saturating_sub(before.max(*first)));
             }
         }
         longest

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     envelope::{self, EnvelopeError},
     handler::{Assignment, Task, TaskContext, TaskError},
-    log::{Record, TaskLog},
+    log::{Record, TaskLog, Tenure},
     memory::{MemoryPool, Reservation},
     metrics as names,
 };
@@ -33,6 +33,9 @@ use tokio_util::sync::CancellationToken;
 const TURN: Duration = Duration::from_millis(1);
 const TURN_TASKS: u32 = 128;
 
+/// How often a task that may not begin looks again whether it may.
+const TENURE: Duration = Duration::from_millis(5);
+
 /// A payload larger than this is decompressed on a thread of its own: it would keep the siblings waiting.
 const INLINE_DECOMPRESSION: u64 = 1 << 20;
 
@@ -42,6 +45,7 @@ pub(crate) struct Setup {
     pub(crate) assignment: Assignment,
     pub(crate) log: Arc<dyn TaskLog>,
     pub(crate) decode: MemoryPool,
+    pub(crate) tenure: Tenure,
     pub(crate) policy: Policy,
     pub(crate) reports: Recipient<Report>,
     pub(crate) progress: Arc<Progress>,
@@ -245,6 +249,9 @@ impl<W: Work> Runner<W> {
         loop {
             if self.work.is_none() {
                 self.make().await?;
+            }
+            while !self.setup.tenure.holds(self.now.into_std()) {
+                self.wait(TENURE).await?;
             }
             let mut head = envelope.take().unwrap_or_else(|| self.head_again(record));
             let task = task(record, self.ctx.partition(), &mut head, payload.clone());

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     handler::Assignment,
-    log::{ConsumerCommand, ConsumerEvent, ConsumerHandle, Lane, TaskLog},
+    log::{ConsumerCommand, ConsumerEvent, ConsumerHandle, Lane, TaskLog, Tenure},
     memory::MemoryPool,
     status::PipelineStatus,
 };
@@ -33,6 +33,7 @@ pub(crate) struct SupervisorSetup {
     pub(crate) policy: Policy,
     pub(crate) log: Arc<dyn TaskLog>,
     pub(crate) decode: MemoryPool,
+    pub(crate) tenure: Tenure,
     pub(crate) spawner: Spawner,
     pub(crate) arbiters: Vec<ArbiterHandle>,
     pub(crate) status: Arc<PipelineStatus>,
@@ -149,6 +150,7 @@ impl Supervisor {
             assignment,
             log: self.setup.log.clone(),
             decode: self.setup.decode.clone(),
+            tenure: self.setup.tenure.clone(),
             policy: self.setup.policy.clone(),
             reports: ctx.address().recipient(),
             progress: Arc::new(Progress::default()),

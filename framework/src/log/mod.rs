@@ -8,8 +8,10 @@
 mod batch;
 pub mod embedded;
 pub mod kafka;
+mod tenure;
 
 pub use batch::{Batch, Record};
+pub use tenure::Tenure;
 
 use crate::memory::Reservation;
 use bytes::Bytes;
@@ -128,6 +130,11 @@ pub enum LogHealth {
 pub trait TaskConsumer: Send + 'static {
     /// Something that makes `run` look at its commands soon, callable from any thread.
     fn waker(&self) -> Arc<dyn Fn() + Send + Sync>;
+
+    /// Until when the partitions may be taken for this consumer's own. No task begins after that; it waits for a renewal.
+    fn tenure(&self) -> Tenure {
+        Tenure::for_good()
+    }
 
     /// Consumes until told to close; its last event is [`ConsumerEvent::Closed`] or [`ConsumerEvent::Fatal`]. Runs on a thread
     /// of its own and never waits for an actor.

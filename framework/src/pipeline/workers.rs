@@ -5,7 +5,7 @@ use crate::{
     Error,
     actor::{Dismiss, Events, Policy, Shutdown, Spawner, Supervisor, SupervisorSetup},
     config::Config,
-    log::{ConsumerEvent, ConsumerHandle, ConsumerPort, TaskConsumer},
+    log::{ConsumerEvent, ConsumerHandle, ConsumerPort, TaskConsumer, Tenure},
 };
 use actix_rt::{Arbiter, ArbiterHandle};
 use partita_core::{Exit, MemberConfig, RetryPolicy};
@@ -41,7 +41,9 @@ pub(crate) fn start(
     let threads = shared.config.worker.threads.unwrap_or_else(cores).max(1);
     let arbiters: Vec<Arbiter> = (0..threads).map(|_| Arbiter::new()).collect();
     let handles = arbiters.iter().map(Arbiter::handle).collect();
-    let (supervisor, exit) = supervise(shared, spawner, handles, |events| attach_thread(consumer, events))?;
+    let tenure = consumer.tenure();
+    let attach = |events| attach_thread(consumer, events);
+    let (supervisor, exit) = supervise(shared, spawner, handles, tenure, attach)?;
     Ok(Workers { supervisor, exit, arbiters })
 }
 
@@ -50,6 +52,7 @@ pub(crate) fn supervise<E>(
     shared: &Shared,
     spawner: Spawner,
     arbiters: Vec<ArbiterHandle>,
+    tenure: Tenure,
     attach: impl FnOnce(Events) -> Result<ConsumerHandle, E>,
 ) -> Result<(actix::Addr<Supervisor>, watch::Receiver<Option<Exit>>), E> {
     let (exit, exited) = watch::channel(None);
@@ -58,6 +61,7 @@ pub(crate) fn supervise<E>(
         policy: policy(&shared.config),
         log: shared.log.clone(),
         decode: shared.memory.decode.clone(),
+        tenure,
         spawner,
         arbiters,
         status: shared.status.clone(),

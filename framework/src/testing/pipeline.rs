@@ -6,7 +6,7 @@ use crate::{
     actor::{Dismiss, Shutdown, Single, Spawner, Supervisor, spawner},
     envelope::PayloadBuffer,
     handler::{Assignment, TaskHandler},
-    log::{NewRecord, Receipt, TaskLog},
+    log::{NewRecord, Receipt, TaskLog, Tenure},
     memory::MemoryBudget,
     pipeline::{Shared, workers},
     status::PipelineStatus,
@@ -209,7 +209,8 @@ impl TestPipeline {
         };
         let attach =
             |events: crate::actor::Events| Ok::<_, Infallible>(log.attach(move |event| events(event)));
-        let Ok((supervisor, exit)) = workers::supervise(&shared, spawner, arbiters, attach);
+        let Ok((supervisor, exit)) =
+            workers::supervise(&shared, spawner, arbiters, Tenure::for_good(), attach);
         Self { log, shared, supervisor, exit, sent: RefCell::default() }
     }
 

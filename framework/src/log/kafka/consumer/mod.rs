@@ -15,10 +15,13 @@ use super::{
     settings::{Role, client_config},
     watch::Watch,
 };
-use crate::log::{ConsumerPort, TaskConsumer};
+use crate::log::{ConsumerPort, TaskConsumer, Tenure};
 use crate::{Error, config::KafkaConfig};
 use partita_core::DeliveryLimits;
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
+
+/// librdkafka's default of `session.timeout.ms`.
+const SESSION: Duration = Duration::from_secs(45);
 
 /// A member of the consumer group that reads the task topic.
 pub struct KafkaConsumer {
@@ -27,6 +30,8 @@ pub struct KafkaConsumer {
     prefetch_bytes: u64,
     native: Arc<NativeConsumer>,
     watch: Watch,
+    tenure: Tenure,
+    session: Duration,
 }
 
 impl KafkaConsumer {
@@ -42,7 +47,16 @@ impl KafkaConsumer {
         let native = NativeConsumer::new(&settings, &config.topic)
             .map_err(|error| Error::Log(format!("cannot make a Kafka consumer: {error}")))?;
         let watch = Watch::new(config, max_task)?;
-        Ok(Self { config: config.clone(), limits, prefetch_bytes, native: Arc::new(native), watch })
+        let session = settings.get("session.timeout.ms").and_then(|value| value.trim().parse().ok());
+        Ok(Self {
+            config: config.clone(),
+            limits,
+            prefetch_bytes,
+            native: Arc::new(native),
+            watch,
+            tenure: Tenure::limited(),
+            session: session.map_or(SESSION, Duration::from_millis),
+        })
     }
 }
 
@@ -55,6 +69,10 @@ impl TaskConsumer for KafkaConsumer {
                 native.wake();
             }
         })
+    }
+
+    fn tenure(&self) -> Tenure {
+        self.tenure.clone()
     }
 
     fn run(self: Box<Self>, port: ConsumerPort) {

@@ -18,15 +18,15 @@ use super::{
     starts::{Asker, Search, Start},
     tail::Tail,
 };
-use crate::log::{ConsumerCommand, ConsumerEvent, ConsumerPort, Lane};
+use crate::log::{ConsumerCommand, ConsumerEvent, ConsumerPort, Lane, Tenure};
 use crate::metrics::{CONSUMER_BYTES_TOTAL, CONSUMER_LAST_POLL_TIMESTAMP_SECONDS, CONSUMER_RECORDS_TOTAL};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
-use partita_core::{CommitId, Epoch, FlowControl, Intent, Offset, Partition};
+use partita_core::{CommitId, Epoch, FlowControl, Intent, Lease, Offset, Partition};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use std::{
     collections::BTreeSet,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// A round of deliveries ends at this many records or bytes.
@@ -77,6 +77,9 @@ struct Member {
     /// Lanes whose seek has not succeeded yet.
     reopening: Vec<Lane>,
     joined: bool,
+    lease: Lease,
+    tenure: Tenure,
+    began: Instant,
     /// What the watch last said; `None` until it has spoken.
     standing: Option<Result<(), Trouble>>,
     meters: Meters,
@@ -90,7 +93,7 @@ struct Meters {
 
 /// Runs a consumer to its end.
 pub(super) fn run(consumer: KafkaConsumer, port: ConsumerPort) {
-    let KafkaConsumer { config, limits, prefetch_bytes, native, watch } = consumer;
+    let KafkaConsumer { config, limits, prefetch_bytes, native, watch, tenure, session } = consumer;
     let notes = unbounded();
     let asker = Asker::of(&watch);
     let tail = match Tail::start(watch, &native, notes.0.clone()) {
@@ -111,6 +114,9 @@ pub(super) fn run(consumer: KafkaConsumer, port: ConsumerPort) {
         owned: BTreeSet::new(),
         reopening: Vec::new(),
         joined: false,
+        lease: Lease::new(session),
+        tenure,
+        began: Instant::now(),
         standing: None,
         meters: Meters {
             records: metrics::counter!(CONSUMER_RECORDS_TOTAL, "topic" => config.topic.clone()),
@@ -132,6 +138,7 @@ impl Member {
                 break end;
             }
             self.read_notes();
+            self.beat();
             if let Some(end) = self.round() {
                 break end;
             }
@@ -139,6 +146,20 @@ impl Member {
         match end {
             End::Close => self.leave(),
             End::Fatal(reason) => self.die(reason),
+        }
+    }
+
+    /// Says until when tasks may begin.
+    fn beat(&mut self) {
+        let beat = self.lease.beat(self.began.elapsed());
+        if let Some(gap) = beat.stood_still {
+            tracing::warn!(
+                stood_still = ?gap,
+                "this process stood still; no task begins until the group can have said whether its partitions are still its own"
+            );
+        }
+        if let Some(until) = beat.until {
+            self.tenure.renew(self.began + until);
         }
     }
 
