@@ -16,6 +16,7 @@ pub struct Kafka {
     dir: TempDir,
     base_port: u16,
     bootstrap: String,
+    overrides: String,
 }
 
 /// What is done to one broker.
@@ -36,9 +37,15 @@ pub enum Fault {
 impl Kafka {
     /// Starts one broker or three, as a stock Kafka is configured.
     pub fn up(brokers: u32) -> Result<Self> {
+        Self::up_with(brokers, "")
+    }
+
+    /// As `up`, with further lines of `server.properties`.
+    pub fn up_with(brokers: u32, overrides: &str) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("partita-kafka-").tempdir()?;
         // Broker I listens on base + 10 × (I - 1), its controller one above.
-        let mut kafka = Self { dir, base_port: ports::free(22), bootstrap: String::new() };
+        let overrides = overrides.to_owned();
+        let mut kafka = Self { dir, base_port: ports::free(22), bootstrap: String::new(), overrides };
         let said = kafka.run(&["up", &brokers.to_string()])?;
         kafka.bootstrap = said.lines().last().context("no bootstrap servers")?.into();
         Ok(kafka)
@@ -55,6 +62,7 @@ impl Kafka {
             .args(arguments)
             .env("KAFKA_DIR", self.dir.path())
             .env("KAFKA_BASE_PORT", self.base_port.to_string())
+            .env("KAFKA_OVERRIDES", &self.overrides)
             .output()?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
         let complaint = String::from_utf8_lossy(&output.stderr);

@@ -14,4 +14,5 @@ pub mod process;
 pub mod random;
 pub mod scenario;
 pub mod server;
+pub mod size;
 pub mod wait;

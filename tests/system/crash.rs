@@ -6,21 +6,22 @@ use partita_tests::{
     observe::{self, Observer},
     random::Random,
     server::Setup,
+    size,
 };
 use std::time::Duration;
 
-const KILLS: u64 = 4;
 const PARTITIONS: usize = 16;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_or_reordered_when_the_process_is_killed_mid_load() {
     let mut random = Random::from_env();
     let setup = Setup::embedded();
-    let load = Load { tasks: 800, keys: 60, clients: 12, sizes: 1_000..=300_000, ..Load::default() };
+    let short = Load { tasks: 800, keys: 60, clients: 12, sizes: 1_000..=300_000, ..Load::default() };
+    let (load, kills) = size::of_the_main_run(short, 4);
     let mut server = setup.start().await.unwrap();
     let mut running = load.start(setup.front(), Random::new(random.bits()));
-    for kill in 1..=KILLS {
-        let spread = load.tasks / (KILLS + 1);
+    for kill in 1..=kills {
+        let spread = load.tasks / (kills + 1);
         running.accepted_at_least(kill * spread + random.below(spread / 2)).await.unwrap();
         server.never_panicked().unwrap();
         server = server.kill().start().await.unwrap();

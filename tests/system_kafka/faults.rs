@@ -2,7 +2,7 @@
 //!
 //! Short in CI: one run of each. `PARTITA_TEST_RUNS=20` makes the table of RELIABILITY.md; `PARTITA_TEST_FAULTS` names some only.
 
-use crate::{PARTITIONS, number};
+use crate::PARTITIONS;
 use anyhow::{Context, Result, ensure};
 use partita_core::Partition;
 use partita_tests::{
@@ -13,6 +13,7 @@ use partita_tests::{
     load::{Load, Running},
     random::Random,
     server::{Server, Setup},
+    size::number,
     wait,
 };
 use std::{
@@ -45,18 +46,35 @@ enum Fault {
 }
 
 impl Fault {
-    const ALL: [(Self, &'static str); 11] = [
-        (Self::WorkerKilled, "worker killed (-9), started again"),
-        (Self::WorkerStopped, "worker stopped (SIGTERM), started again"),
-        (Self::WorkerPaused, "worker paused beyond its session, continued"),
-        (Self::Rebalances, "workers join and leave at random"),
-        (Self::DoorKilled, "front door killed (-9), started again"),
-        (Self::BrokerStopped, "broker stopped, started again"),
-        (Self::BrokerKilled, "broker killed (-9), started again"),
-        (Self::BrokerPaused, "broker paused for 8 s, continued"),
-        (Self::HandlerFails, "handler fails, panics, rejects"),
-        (Self::HandlerHangs, "handler hangs, is given up"),
-        (Self::Mixed, "three of these, one after another"),
+    const ALL: [(Self, Group, &'static str); 16] = [
+        (Self::WorkerKilled, Group::Cooperative, "worker killed (-9), started again"),
+        (Self::WorkerKilled, Group::Consumer, "the same, `group.protocol=consumer`"),
+        (Self::WorkerStopped, Group::Cooperative, "worker stopped (SIGTERM), started again"),
+        (Self::WorkerPaused, Group::Cooperative, "worker paused beyond its session, continued"),
+        (Self::WorkerPaused, Group::Consumer, "the same, `group.protocol=consumer`"),
+        (Self::Rebalances, Group::Cooperative, "workers join and leave at random"),
+        (Self::Rebalances, Group::Eager, "the same, eager (`range`)"),
+        (Self::Rebalances, Group::Consumer, "the same, `group.protocol=consumer`"),
+        (Self::Rebalances, Group::Static, "the same, static membership"),
+        (Self::DoorKilled, Group::Cooperative, "front door killed (-9), started again"),
+        (Self::BrokerStopped, Group::Cooperative, "broker stopped, started again"),
+        (Self::BrokerKilled, Group::Cooperative, "broker killed (-9), started again"),
+        (Self::BrokerPaused, Group::Cooperative, "broker paused for 8 s, continued"),
+        (Self::HandlerFails, Group::Cooperative, "handler fails, panics, rejects"),
+        (Self::HandlerHangs, Group::Cooperative, "handler hangs, is given up"),
+        (Self::Mixed, Group::Cooperative, "three of these, one after another"),
+    ];
+
+    /// What `Mixed` draws from.
+    const MIXED: [Self; 8] = [
+        Self::WorkerKilled,
+        Self::WorkerStopped,
+        Self::WorkerPaused,
+        Self::Rebalances,
+        Self::DoorKilled,
+        Self::BrokerStopped,
+        Self::BrokerKilled,
+        Self::BrokerPaused,
     ];
 
     /// How the workers handle their tasks.
@@ -90,6 +108,45 @@ impl Fault {
         matches!(self, Self::BrokerStopped | Self::BrokerKilled | Self::BrokerPaused | Self::Mixed)
     }
 }
+
+/// How the workers' group works.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Group {
+    /// The default.
+    Cooperative,
+    Eager,
+    /// KIP-848: the brokers assign.
+    Consumer,
+    /// `group.instance.id`.
+    Static,
+}
+
+impl Group {
+    fn settle(self, setup: Setup, worker: usize) -> Setup {
+        let set = |setup: Setup, name: &str, value: &str| {
+            setup.set(&format!("log.kafka.properties.\"{name}\""), format!("\"{value}\""))
+        };
+        let session = SESSION.as_millis().to_string();
+        match self {
+            Self::Cooperative => set(setup, "session.timeout.ms", &session),
+            Self::Eager => {
+                let setup = set(setup, "session.timeout.ms", &session);
+                set(setup, "partition.assignment.strategy", "range")
+            }
+            Self::Consumer => set(setup, "group.protocol", "consumer"),
+            Self::Static => {
+                let setup = set(setup, "session.timeout.ms", &session);
+                set(setup, "group.instance.id", &format!("worker-{worker}"))
+            }
+        }
+    }
+}
+
+/// Sessions of `group.protocol=consumer` are the brokers' to set.
+const BROKERS: &str = "group.consumer.min.session.timeout.ms=6000
+group.consumer.session.timeout.ms=6000
+group.consumer.min.heartbeat.interval.ms=500
+group.consumer.heartbeat.interval.ms=500";
 
 /// One run.
 struct Run<'a> {
@@ -133,18 +190,22 @@ fn now() -> Duration {
 }
 
 impl<'a> Run<'a> {
-    async fn start(kafka: &'a Kafka, topic: String, fault: Fault, mut random: Random) -> Result<Self> {
+    async fn start(
+        kafka: &'a Kafka,
+        topic: String,
+        (fault, group): (Fault, Group),
+        mut random: Random,
+    ) -> Result<Self> {
         let setup = kafka.setup(&topic, PARTITIONS);
         let made = setup.command(&["topics", "create"]).await?;
         ensure!(made.code == Some(0), "{}", made.said());
-        let setup = setup
-            .set("log.kafka.properties.\"session.timeout.ms\"", format!("\"{}\"", SESSION.as_millis()))
-            .set("log.kafka.properties.\"heartbeat.interval.ms\"", "\"1000\"")
-            .set("worker.task_timeout", "\"2s\"");
+        let setup = setup.set("worker.task_timeout", "\"2s\"");
         let door = setup.clone().role("front-door").start().await?;
-        let workers =
-            (0..WORKERS).map(|index| setup.journal_worker(&format!("worker-{index}"), fault.manners()));
-        let workers: Vec<Setup> = workers.collect();
+        let worker = |index| {
+            let name = format!("worker-{index}");
+            group.settle(setup.journal_worker(&name, fault.manners()), index)
+        };
+        let workers: Vec<Setup> = (0..WORKERS).map(worker).collect();
         let starting = workers.iter().map(Setup::start);
         let workers = futures_util::future::try_join_all(starting).await?;
         let load = Load { tasks: u64::MAX, keys: 64, clients: 32, sizes: 1_000..=20_000, ..Load::default() };
@@ -283,7 +344,7 @@ impl<'a> Run<'a> {
             }
             Fault::Mixed => {
                 for _ in 0..3 {
-                    let fault = Fault::ALL[self.random.below(8) as usize].0;
+                    let fault = Fault::MIXED[self.random.below(Fault::MIXED.len() as u64) as usize];
                     Box::pin(self.act(fault)).await?;
                     self.look()?;
                 }
@@ -433,22 +494,22 @@ async fn every_fault_loses_nothing_and_reorders_nothing() {
     let mut random = Random::from_env();
     let (runs, only) =
         (number("PARTITA_TEST_RUNS", 1), std::env::var("PARTITA_TEST_FAULTS").unwrap_or_default());
-    let kafka = Kafka::up(3).unwrap();
+    let kafka = Kafka::up_with(3, BROKERS).unwrap();
     let mut table = vec![
         "| fault | runs | acknowledged | lost | reordered | stale starts | handled again, of allowed | other | standstill p50, p95 |".to_owned(),
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|".to_owned(),
     ];
     let mut wrong = Vec::new();
-    for (fault, name) in Fault::ALL {
+    for (fault, group, name) in Fault::ALL {
         if !only.is_empty() && !only.split(',').any(|part| name.contains(part)) {
             continue;
         }
         let (mut seen, mut failed) = (Vec::new(), 0);
         for index in 0..runs {
             let seed = random.bits();
-            let topic = format!("{fault:?}-{index}");
+            let topic = format!("{fault:?}-{group:?}-{index}");
             let start = Instant::now();
-            match one(&kafka, topic, fault, seed).await {
+            match one(&kafka, topic, (fault, group), seed).await {
                 Ok(run) => {
                     println!("{name}, seed {seed}, {:.0?}: {run:?}", start.elapsed());
                     wrong.extend(run.wrong.iter().map(|text| format!("{name}, seed {seed}: {text}")));
@@ -468,8 +529,8 @@ async fn every_fault_loses_nothing_and_reorders_nothing() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-async fn one(kafka: &Kafka, topic: String, fault: Fault, seed: u64) -> Result<Seen> {
-    let mut run = Run::start(kafka, topic, fault, Random::new(seed)).await.context("the start")?;
+async fn one(kafka: &Kafka, topic: String, (fault, group): (Fault, Group), seed: u64) -> Result<Seen> {
+    let mut run = Run::start(kafka, topic, (fault, group), Random::new(seed)).await.context("the start")?;
     run.go_on(300).await?;
     run.look()?;
     run.act(fault).await.context("the fault")?;

@@ -1,15 +1,15 @@
 //! The main run: a mixed load while the process is killed again and again.
 
-use crate::{created, judge, look, number};
-use partita_tests::{checkers::Bounds, kafka::Kafka, load::Load, observe::Observer, random::Random};
+use crate::{created, judge, look};
+use partita_tests::{checkers::Bounds, kafka::Kafka, load::Load, observe::Observer, random::Random, size};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_or_reordered_when_the_worker_is_killed_mid_load() {
     let mut random = Random::from_env();
-    let (tasks, kills) = (number("PARTITA_TEST_TASKS", 1000), number("PARTITA_TEST_KILLS", 3));
+    let (load, kills) = size::of_the_main_run(Load { tasks: 1000, ..size::users() }, 3);
+    let tasks = load.tasks;
     let kafka = Kafka::up(1).unwrap();
     let setup = created(&kafka, crate::PARTITIONS).await;
-    let load = Load { tasks, keys: 200, clients: 16, sizes: 10_000..=5_000_000, ..Load::default() };
     let mut server = setup.start().await.unwrap();
     let mut running = load.start(setup.front(), Random::new(random.bits()));
     let mut observer = Observer::default();

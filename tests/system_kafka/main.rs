@@ -58,8 +58,3 @@ async fn judge(mut observer: Observer, kafka: &Kafka, server: &Server, ledger: &
     observe::spot_check(&server.client(), &history.ends, 25).await.unwrap();
     server.never_panicked().unwrap();
 }
-
-/// A number from the environment: CI runs the short form, and the long one is a command in tests/README.md.
-fn number(name: &str, default: u64) -> u64 {
-    std::env::var(name).ok().map_or(default, |value| value.parse().expect("a number"))
-}

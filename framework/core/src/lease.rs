@@ -29,9 +29,12 @@ impl Lease {
     /// `rd_kafka_cgrp_serve`).
     pub const SETTLE: Duration = Duration::from_millis(1500);
 
+    /// The longest term, far above what keeps the thread from coming by.
+    pub const TERM: Duration = Duration::from_secs(2);
+
     /// For a group that waits `session` for a silent member.
     pub fn new(session: Duration) -> Self {
-        Self { term: session / 3, last: None, wait_until: Duration::ZERO }
+        Self { term: Self::TERM.min(session / 3), last: None, wait_until: Duration::ZERO }
     }
 
     /// The thread that talks to the group comes by. `now` is a monotonic clock's. One that stands still

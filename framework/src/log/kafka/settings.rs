@@ -226,7 +226,8 @@ fn consumer(config: &KafkaConfig, prefetch_bytes: u64, record_max: u64, out: &mu
             ("partition.assignment.strategy", "cooperative-sticky"),
             // How long a killed worker's partitions stand still.
             ("session.timeout.ms", "10000"),
-            ("heartbeat.interval.ms", "2000"),
+            // A member hears of a rebalance with its next heartbeat: how long a clean handover takes.
+            ("heartbeat.interval.ms", "500"),
         ]));
     }
 }

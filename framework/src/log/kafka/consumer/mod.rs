@@ -20,7 +20,7 @@ use crate::{Error, config::KafkaConfig};
 use partita_core::DeliveryLimits;
 use std::{sync::Arc, time::Duration};
 
-/// librdkafka's default of `session.timeout.ms`.
+/// Where the brokers decide about sessions (`group.protocol=consumer`): their default.
 const SESSION: Duration = Duration::from_secs(45);
 
 /// A member of the consumer group that reads the task topic.
