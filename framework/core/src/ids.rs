@@ -19,13 +19,14 @@ impl Offset {
 
 /// One assignment of one partition to one process: a fence.
 ///
-/// The high half is the group's generation, which grows with every rebalance of the whole group; the low half counts
-/// the epochs this process has made. So a later owner of a partition always has the greater epoch, in any process.
+/// The high half is the group's generation, which grows with every rebalance of the whole group. The low half begins at the
+/// member's birth and counts the epochs of the partition: a static member that is started again within its session has its
+/// partitions back without a rebalance. So a later owner of a partition always has the greater epoch, in any process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Epoch(pub u64);
 
 impl Epoch {
-    /// The epoch made as the `ordinal`th of this process, under `generation`.
+    /// The epoch `ordinal` of a partition under `generation`.
     pub fn new(generation: u32, ordinal: u32) -> Self {
         Self(u64::from(generation) << 32 | u64::from(ordinal))
     }

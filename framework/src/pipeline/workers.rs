@@ -57,7 +57,7 @@ pub(crate) fn supervise<E>(
 ) -> Result<(actix::Addr<Supervisor>, watch::Receiver<Option<Exit>>), E> {
     let (exit, exited) = watch::channel(None);
     let setup = SupervisorSetup {
-        member: member(&shared.config),
+        member: member(&shared.config, &tenure),
         policy: policy(&shared.config),
         log: shared.log.clone(),
         decode: shared.memory.decode.clone(),
@@ -113,8 +113,9 @@ fn attach_thread(consumer: Box<dyn TaskConsumer>, events: Events) -> Result<Cons
     Ok(ConsumerHandle { commands: sender, waker })
 }
 
-fn member(config: &Config) -> MemberConfig {
+fn member(config: &Config, tenure: &Tenure) -> MemberConfig {
     MemberConfig {
+        birth: tenure.birth(),
         commit_interval: config.commit.interval,
         commit_timeout: COMMIT_TIMEOUT,
         drain_timeout: config.worker.drain_timeout,

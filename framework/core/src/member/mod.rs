@@ -23,6 +23,8 @@ use std::{
 /// How long things may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemberConfig {
+    /// Where the low halves of epochs begin: above all that a former life of this member has made under the same generation.
+    pub birth: u32,
     /// How long ended tasks may wait before their offsets are committed.
     pub commit_interval: Duration,
     /// How long the answer to a commit is awaited.
@@ -77,7 +79,8 @@ pub struct GroupMember {
     restarts: BTreeSet<(Duration, Partition)>,
     commits: CommitSchedule,
     generation: u32,
-    ordinal: u32,
+    /// The low half of each partition's last epoch.
+    ordinals: BTreeMap<Partition, u32>,
     cut_short: bool,
     now: Duration,
 }
@@ -93,7 +96,7 @@ impl GroupMember {
             restarts: BTreeSet::new(),
             commits: CommitSchedule::new(config.commit_interval, config.commit_timeout),
             generation: 0,
-            ordinal: 0,
+            ordinals: BTreeMap::new(),
             cut_short: false,
             now: Duration::ZERO,
         }
@@ -183,7 +186,7 @@ impl GroupMember {
             self.generation = self.generation.max(generation);
             for (partition, start) in partitions {
                 self.replace(partition, out);
-                let epoch = self.new_epoch();
+                let epoch = self.new_epoch(partition);
                 self.owned.insert(partition, Assignment::new(epoch, start));
                 self.commits.own(partition, start);
                 out.push(Action::Start { partition, epoch, start });
@@ -296,7 +299,7 @@ impl GroupMember {
 
     /// Starts the next actor of a partition that stayed owned, where the last one's work ends.
     fn start_again(&mut self, partition: Partition, out: &mut Vec<Action>) {
-        let epoch = self.new_epoch();
+        let epoch = self.new_epoch(partition);
         let Some(assignment) = self.owned.get_mut(&partition) else { return };
         let start = assignment.tracker.committable();
         let failures = assignment.failures;
@@ -320,9 +323,10 @@ impl GroupMember {
         }
     }
 
-    fn new_epoch(&mut self) -> Epoch {
-        self.ordinal += 1;
-        Epoch::new(self.generation, self.ordinal)
+    fn new_epoch(&mut self, partition: Partition) -> Epoch {
+        let ordinal = self.ordinals.entry(partition).or_insert(self.config.birth);
+        *ordinal += 1;
+        Epoch::new(self.generation, *ordinal)
     }
 
     /// Does what time or the last event has made due. Costs nothing where nothing is.

@@ -74,7 +74,7 @@ fn an_assignment_starts_the_actors_before_it_is_answered() {
     let mut member = GroupMember::new(CONFIG);
     let partitions = vec![(P, Offset(7)), (Partition(3), Offset(0))];
     let actions = member.on_event(Event::Assigned { intent: Intent(9), generation: 4, partitions }, ms(0));
-    let epochs = [Epoch::new(4, 1), Epoch::new(4, 2)];
+    let epochs = [Epoch::new(4, 1), Epoch::new(4, 1)];
     assert_eq!(
         actions,
         [
@@ -269,4 +269,22 @@ fn a_fatal_error_and_an_unasked_close_stop_every_actor_and_commit_nothing() {
         assert_eq!(actions, [Action::Stop { partition: P, epoch }, Action::Exit(Exit::Fatal)]);
         assert_eq!(member.next_deadline(), None);
     }
+}
+
+#[test]
+fn a_static_member_s_next_life_has_greater_epochs_under_the_same_generation() {
+    let epochs_of = |birth: u32, partitions: &[Partition]| -> Vec<Epoch> {
+        let mut member = GroupMember::new(MemberConfig { birth, ..CONFIG });
+        let partitions = partitions.iter().map(|&partition| (partition, Offset(0))).collect();
+        let event = Event::Assigned { intent: Intent(1), generation: 3, partitions };
+        let started = |action| match action {
+            Action::Start { epoch, .. } => Some(epoch),
+            _ => None,
+        };
+        member.on_event(event, Duration::ZERO).into_iter().filter_map(started).collect()
+    };
+    let all: Vec<Partition> = (0..768).map(Partition).collect();
+    let (first, second) = (epochs_of(100, &all), epochs_of(102, &all));
+    assert_eq!((first.len(), second.len()), (768, 768));
+    assert!(first.iter().zip(&second).all(|(first, second)| first < second));
 }

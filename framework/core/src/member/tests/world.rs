@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use std::time::Duration;
 
 pub(super) const CONFIG: MemberConfig = MemberConfig {
+    birth: 0,
     commit_interval: Duration::from_millis(100),
     commit_timeout: Duration::from_millis(500),
     drain_timeout: Duration::from_millis(1000),
