@@ -62,20 +62,22 @@ impl TaskHandler for Worker {
     type Payload = Bytes;
 
     async fn handle(&mut self, task: Task<Bytes>, ctx: &TaskContext) -> Result<(), TaskError> {
-        let (key, sequence) = payload::parse(&task.payload).map_err(TaskError::reject)?;
-        if key.as_bytes() != ctx.key() {
-            return Err(TaskError::reject("a task of another key"));
-        }
-        let entry = Entry {
-            key,
-            digest: payload::digest(&task.payload),
+        let mut entry = Entry {
+            key: ctx.key_str().into(),
+            digest: "-".into(),
             partition: ctx.partition(),
             offset: ctx.offset(),
             epoch: ctx.epoch(),
             attempt: ctx.attempt(),
         };
+        // Before anything else: between the look whether it may begin and this line lies what no look can cover.
         self.journal.write(Event::Start, &entry).map_err(TaskError::retry)?;
+        entry.digest = payload::digest(&task.payload);
         let open = Open { journal: &self.journal, entry: Some(entry) };
+        let (key, sequence) = payload::parse(&task.payload).map_err(TaskError::reject)?;
+        if key.as_bytes() != ctx.key() {
+            return Err(TaskError::reject("a task of another key"));
+        }
         let first = ctx.attempt() == 1;
         tokio::time::sleep(self.manners.delay).await;
         match self.manners.of(sequence) {

@@ -40,7 +40,7 @@ impl Event {
 pub struct Entry {
     /// The task's key; the tests' keys have no spaces.
     pub key: String,
-    /// The SHA-256 of its payload.
+    /// The SHA-256 of its payload; "-" at its start.
     pub digest: String,
     /// Where it was read.
     pub partition: u32,

@@ -26,8 +26,8 @@ const WORKERS: usize = 3;
 const SESSION: Duration = Duration::from_secs(6);
 /// For how long a group may be without the coordinator that takes its commits, when a broker goes.
 const COORDINATOR: Duration = Duration::from_secs(15);
-/// What may be done and not yet committed: the commit interval, and as much again for a commit on its way.
-const UNCOMMITTED: Duration = Duration::from_secs(2);
+/// What may be done and not yet committed: the commit interval, and twice as much for a commit on its way on a busy machine.
+const UNCOMMITTED: Duration = Duration::from_secs(3);
 
 /// What is done to a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,7 +94,7 @@ impl Fault {
                 "reject",
             ],
             Self::HandlerHangs => &["--delay-ms", "1", "--every", "20", "hang"],
-            _ => &["--delay-ms", "1"],
+            _ => &["--delay-ms", "4"],
         }
     }
 
@@ -158,6 +158,8 @@ struct Run<'a> {
     random: Random,
     /// When something was done to it.
     moments: Vec<Moment>,
+    /// How many workers went on after their session.
+    continued: usize,
     seen: BTreeSet<Position>,
     steps: Vec<Step>,
 }
@@ -218,6 +220,7 @@ impl<'a> Run<'a> {
             load,
             random,
             moments: Vec::new(),
+            continued: 0,
             seen: BTreeSet::new(),
             steps: Vec::new(),
         };
@@ -294,6 +297,7 @@ impl<'a> Run<'a> {
                 self.go_on(100).await?;
                 self.mark(None, Duration::ZERO);
                 worker.signal("CONT")?;
+                self.continued += 1;
                 self.workers.insert(index, worker);
                 self.go_on(100).await?;
                 self.all_assigned().await
@@ -421,11 +425,13 @@ impl<'a> Run<'a> {
             lost: lost.len(),
             reordered: reordered.len(),
             stale: stale.len(),
-            others: others.len(),
+            // One that was stopped just between the look whether a task may begin and its first line begins it: ADR 12.
+            others: others.len() + stale.len().saturating_sub(self.continued),
             again,
             bound,
             standstill: self.standstill(&lines, stopped),
-            wrong: [lost, reordered, stale, others].concat(),
+            wrong: [lost, reordered, if stale.len() > self.continued { stale } else { Vec::new() }, others]
+                .concat(),
         })
     }
 
