@@ -1,9 +1,8 @@
-//! Every fault in turn on three brokers: a front door, three workers that keep journals, a load, and a table of what was seen.
-//!
-//! Short in CI: one run of each. `PARTITA_TEST_RUNS=20` makes the table of RELIABILITY.md; `PARTITA_TEST_FAULTS` names some only.
+//! One run: started, brought into trouble, judged.
 
+use super::fault::{Fault, Group, SESSION};
 use crate::PARTITIONS;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use partita_core::Partition;
 use partita_tests::{
     checkers, checkers_starts,
@@ -13,143 +12,21 @@ use partita_tests::{
     load::{Load, Running},
     random::Random,
     server::{Server, Setup},
-    size::number,
     wait,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 const WORKERS: usize = 3;
-/// `session.timeout.ms` of the workers: how long the group waits for one that is gone.
-const SESSION: Duration = Duration::from_secs(6);
 /// For how long a group may be without the coordinator that takes its commits, when a broker goes.
 const COORDINATOR: Duration = Duration::from_secs(15);
 /// What may be done and not yet committed: the commit interval, and twice as much for a commit on its way on a busy machine.
 const UNCOMMITTED: Duration = Duration::from_secs(3);
 
-/// What is done to a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fault {
-    WorkerKilled,
-    WorkerStopped,
-    WorkerPaused,
-    Rebalances,
-    DoorKilled,
-    BrokerStopped,
-    BrokerKilled,
-    BrokerPaused,
-    HandlerFails,
-    HandlerHangs,
-    Mixed,
-}
-
-impl Fault {
-    const ALL: [(Self, Group, &'static str); 16] = [
-        (Self::WorkerKilled, Group::Cooperative, "worker killed (-9), started again"),
-        (Self::WorkerKilled, Group::Consumer, "the same, `group.protocol=consumer`"),
-        (Self::WorkerStopped, Group::Cooperative, "worker stopped (SIGTERM), started again"),
-        (Self::WorkerPaused, Group::Cooperative, "worker paused beyond its session, continued"),
-        (Self::WorkerPaused, Group::Consumer, "the same, `group.protocol=consumer`"),
-        (Self::Rebalances, Group::Cooperative, "workers join and leave at random"),
-        (Self::Rebalances, Group::Eager, "the same, eager (`range`)"),
-        (Self::Rebalances, Group::Consumer, "the same, `group.protocol=consumer`"),
-        (Self::Rebalances, Group::Static, "the same, static membership"),
-        (Self::DoorKilled, Group::Cooperative, "front door killed (-9), started again"),
-        (Self::BrokerStopped, Group::Cooperative, "broker stopped, started again"),
-        (Self::BrokerKilled, Group::Cooperative, "broker killed (-9), started again"),
-        (Self::BrokerPaused, Group::Cooperative, "broker paused for 8 s, continued"),
-        (Self::HandlerFails, Group::Cooperative, "handler fails, panics, rejects"),
-        (Self::HandlerHangs, Group::Cooperative, "handler hangs, is given up"),
-        (Self::Mixed, Group::Cooperative, "three of these, one after another"),
-    ];
-
-    /// What `Mixed` draws from.
-    const MIXED: [Self; 8] = [
-        Self::WorkerKilled,
-        Self::WorkerStopped,
-        Self::WorkerPaused,
-        Self::Rebalances,
-        Self::DoorKilled,
-        Self::BrokerStopped,
-        Self::BrokerKilled,
-        Self::BrokerPaused,
-    ];
-
-    /// How the workers handle their tasks.
-    fn manners(self) -> &'static [&'static str] {
-        match self {
-            Self::HandlerFails => &[
-                "--delay-ms",
-                "1",
-                "--every",
-                "7",
-                "fail",
-                "--every",
-                "11",
-                "panic",
-                "--every",
-                "13",
-                "reject",
-            ],
-            Self::HandlerHangs => &["--delay-ms", "1", "--every", "20", "hang"],
-            _ => &["--delay-ms", "4"],
-        }
-    }
-
-    /// Whether owners of partitions may be gone without having committed what they did.
-    fn is_abrupt(self) -> bool {
-        !matches!(self, Self::WorkerStopped | Self::DoorKilled | Self::HandlerFails | Self::HandlerHangs)
-    }
-
-    /// Whether a producer may lose a partition's leader: INVARIANTS.md, 10.
-    fn moves_leaders(self) -> bool {
-        matches!(self, Self::BrokerStopped | Self::BrokerKilled | Self::BrokerPaused | Self::Mixed)
-    }
-}
-
-/// How the workers' group works.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Group {
-    /// The default.
-    Cooperative,
-    Eager,
-    /// KIP-848: the brokers assign.
-    Consumer,
-    /// `group.instance.id`.
-    Static,
-}
-
-impl Group {
-    fn settle(self, setup: Setup, worker: usize) -> Setup {
-        let set = |setup: Setup, name: &str, value: &str| {
-            setup.set(&format!("log.kafka.properties.\"{name}\""), format!("\"{value}\""))
-        };
-        let session = SESSION.as_millis().to_string();
-        match self {
-            Self::Cooperative => set(setup, "session.timeout.ms", &session),
-            Self::Eager => {
-                let setup = set(setup, "session.timeout.ms", &session);
-                set(setup, "partition.assignment.strategy", "range")
-            }
-            Self::Consumer => set(setup, "group.protocol", "consumer"),
-            Self::Static => {
-                let setup = set(setup, "session.timeout.ms", &session);
-                set(setup, "group.instance.id", &format!("worker-{worker}"))
-            }
-        }
-    }
-}
-
-/// Sessions of `group.protocol=consumer` are the brokers' to set.
-const BROKERS: &str = "group.consumer.min.session.timeout.ms=6000
-group.consumer.session.timeout.ms=6000
-group.consumer.min.heartbeat.interval.ms=500
-group.consumer.heartbeat.interval.ms=500";
-
 /// One run.
-struct Run<'a> {
+pub(super) struct Run<'a> {
     kafka: &'a Kafka,
     topic: String,
     door: Server,
@@ -168,23 +45,23 @@ struct Run<'a> {
 struct Moment {
     time: Duration,
     partitions: BTreeSet<u32>,
-    /// For how long after it tasks may still end without being committed.
-    longer: Duration,
+    /// For how long before it, and after it, tasks may have ended without being committed.
+    uncommitted: (Duration, Duration),
 }
 
 /// What was seen of it.
 #[derive(Debug, Default)]
-struct Seen {
-    acknowledged: u64,
-    lost: usize,
-    reordered: usize,
-    stale: usize,
-    others: usize,
-    again: u64,
-    bound: u64,
+pub(super) struct Seen {
+    pub(super) acknowledged: u64,
+    pub(super) lost: usize,
+    pub(super) reordered: usize,
+    pub(super) stale: usize,
+    pub(super) others: usize,
+    pub(super) again: u64,
+    pub(super) bound: u64,
     /// The longest time in which a partition ended no task.
-    standstill: Duration,
-    wrong: Vec<String>,
+    pub(super) standstill: Duration,
+    pub(super) wrong: Vec<String>,
 }
 
 fn now() -> Duration {
@@ -192,7 +69,7 @@ fn now() -> Duration {
 }
 
 impl<'a> Run<'a> {
-    async fn start(
+    pub(super) async fn start(
         kafka: &'a Kafka,
         topic: String,
         (fault, group): (Fault, Group),
@@ -242,7 +119,7 @@ impl<'a> Run<'a> {
     }
 
     /// Lets the load go on for a while.
-    async fn go_on(&mut self, tasks: u64) -> Result<()> {
+    pub(super) async fn go_on(&mut self, tasks: u64) -> Result<()> {
         self.load.accepted_at_least(self.load.accepted() + tasks).await
     }
 
@@ -253,7 +130,9 @@ impl<'a> Run<'a> {
     /// Something is done that concerns these partitions: by default all.
     fn mark(&mut self, partitions: Option<BTreeSet<u32>>, longer: Duration) {
         let partitions = partitions.unwrap_or_else(|| (0..PARTITIONS).collect());
-        self.moments.push(Moment { time: now(), partitions, longer });
+        // While a group waits for a member that is gone, the others' commits wait too: behind their JoinGroup, on its connection.
+        let rebalance = if self.moments.is_empty() { Duration::ZERO } else { SESSION };
+        self.moments.push(Moment { time: now(), partitions, uncommitted: (UNCOMMITTED + rebalance, longer) });
     }
 
     /// Something is done to a worker.
@@ -278,7 +157,7 @@ impl<'a> Run<'a> {
         self.all_assigned().await
     }
 
-    async fn act(&mut self, fault: Fault) -> Result<()> {
+    pub(super) async fn act(&mut self, fault: Fault) -> Result<()> {
         match fault {
             Fault::WorkerKilled => {
                 let index = self.pick();
@@ -358,7 +237,7 @@ impl<'a> Run<'a> {
     }
 
     /// Reads what is committed and then what has ended: in this order the second covers the first.
-    fn look(&mut self) -> Result<Vec<Line>> {
+    pub(super) fn look(&mut self) -> Result<Vec<Line>> {
         let committed = self.kafka.committed(&self.topic, PARTITIONS)?;
         let lines = journal::read(self.door.setup().home())?;
         for end in lines.iter().filter_map(Line::end) {
@@ -371,7 +250,7 @@ impl<'a> Run<'a> {
     }
 
     /// Ends the load, waits until all of it is handled and committed, and judges.
-    async fn judge(mut self, fault: Fault) -> Result<Seen> {
+    pub(super) async fn judge(mut self, fault: Fault) -> Result<Seen> {
         self.go_on(300).await?;
         self.look()?;
         self.load.stop();
@@ -438,7 +317,8 @@ impl<'a> Run<'a> {
     /// How many tasks may have ended without being committed when something was done, and were in hand.
     fn uncommitted(&self, lines: &[Line]) -> u64 {
         let ended = |moment: &Moment| {
-            let window = moment.time.saturating_sub(UNCOMMITTED)..=moment.time + moment.longer;
+            let (before, after) = moment.uncommitted;
+            let window = moment.time.saturating_sub(before)..=moment.time + after;
             let concerned = |line: &&Line| {
                 line.event == Event::End
                     && moment.partitions.contains(&line.entry.partition)
@@ -469,76 +349,4 @@ async fn stop(worker: Server) -> Result<Setup> {
     let status = worker.stop(Duration::from_secs(15)).await?;
     ensure!(status.code() == Some(0), "a stopped worker ended with {status}");
     Ok(setup)
-}
-
-/// The row of a fault, over its runs.
-fn row(name: &str, runs: &[Seen], failed: usize) -> String {
-    let sum = |of: fn(&Seen) -> u64| runs.iter().map(of).sum::<u64>();
-    let mut standstills: Vec<Duration> = runs.iter().map(|seen| seen.standstill).collect();
-    standstills.sort();
-    let at = |share: usize| {
-        let index = (standstills.len() * share / 100).min(standstills.len().saturating_sub(1));
-        standstills.get(index).map_or(0.0, Duration::as_secs_f64)
-    };
-    format!(
-        "| {name} | {} | {} | {} | {} | {} | {} of {} | {} | {:.1} s, {:.1} s |",
-        runs.len() + failed,
-        sum(|seen| seen.acknowledged),
-        sum(|seen| seen.lost as u64),
-        sum(|seen| seen.reordered as u64),
-        sum(|seen| seen.stale as u64),
-        sum(|seen| seen.again),
-        sum(|seen| seen.bound),
-        sum(|seen| seen.others as u64) + failed as u64,
-        at(50),
-        at(95),
-    )
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_fault_loses_nothing_and_reorders_nothing() {
-    let mut random = Random::from_env();
-    let (runs, only) =
-        (number("PARTITA_TEST_RUNS", 1), std::env::var("PARTITA_TEST_FAULTS").unwrap_or_default());
-    let kafka = Kafka::up_with(3, BROKERS).unwrap();
-    let mut table = vec![
-        "| fault | runs | acknowledged | lost | reordered | stale starts | handled again, of allowed | other | standstill p50, p95 |".to_owned(),
-        "|---|--:|--:|--:|--:|--:|--:|--:|--:|".to_owned(),
-    ];
-    let mut wrong = Vec::new();
-    for (fault, group, name) in Fault::ALL {
-        if !only.is_empty() && !only.split(',').any(|part| name.contains(part)) {
-            continue;
-        }
-        let (mut seen, mut failed) = (Vec::new(), 0);
-        for index in 0..runs {
-            let seed = random.bits();
-            let topic = format!("{fault:?}-{group:?}-{index}");
-            let start = Instant::now();
-            match one(&kafka, topic, (fault, group), seed).await {
-                Ok(run) => {
-                    println!("{name}, seed {seed}, {:.0?}: {run:?}", start.elapsed());
-                    wrong.extend(run.wrong.iter().map(|text| format!("{name}, seed {seed}: {text}")));
-                    seen.push(run);
-                }
-                Err(error) => {
-                    failed += 1;
-                    println!("{name}, seed {seed}: {error:#}");
-                    wrong.push(format!("{name}, seed {seed}: {error:#}"));
-                    kafka.run(&["up", "3"]).unwrap();
-                }
-            }
-        }
-        table.push(row(name, &seen, failed));
-    }
-    println!("{}", table.join("\n"));
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
-
-async fn one(kafka: &Kafka, topic: String, (fault, group): (Fault, Group), seed: u64) -> Result<Seen> {
-    let mut run = Run::start(kafka, topic, (fault, group), Random::new(seed)).await.context("the start")?;
-    run.go_on(300).await?;
-    run.look()?;
-    run.act(fault).await.context("the fault")?;
-    run.judge(fault).await.context("the end")
 }
