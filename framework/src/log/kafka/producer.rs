@@ -113,9 +113,9 @@ impl KafkaLog {
             closing: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
-        for slot in &shared.writers.tasks {
-            shared.writer(slot, Target::Tasks).map_err(|error| Error::Log(error.to_string()))?;
-        }
+        // The first at once: it shows what librdkafka makes of the settings. One that is not used costs, with many partitions.
+        let first = shared.writers.of(Target::Tasks, Partition(0));
+        shared.writer(first, Target::Tasks).map_err(|error| Error::Log(error.to_string()))?;
         spawn("partita-kafka-watch", {
             let shared = shared.clone();
             move || shared.keep_watch(watch, &alarms)
