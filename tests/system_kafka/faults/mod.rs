@@ -1,6 +1,6 @@
 //! Every fault in turn on three brokers: a front door, three workers that keep journals, a load, and a table of what was seen.
 //!
-//! Short in CI: one run of each. `PARTITA_TEST_RUNS=20` makes the table of RELIABILITY.md; `PARTITA_TEST_FAULTS` names some only.
+//! Short in CI: one run of each. `PARTITA_TEST_RUNS=20` for many; `PARTITA_TEST_FAULTS` names some only.
 
 mod fault;
 mod run;
