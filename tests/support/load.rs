@@ -92,11 +92,11 @@ impl Running {
     }
 
     /// Waits until every client is done, and hands the ledger over.
-    pub async fn finish(mut self) -> Result<Ledger> {
+    pub async fn finish(&mut self) -> Result<Ledger> {
         while let Some(ended) = self.clients.join_next().await {
             ended.context("a client panicked")??;
         }
-        Ok(self.ledger)
+        Ok(self.ledger.clone())
     }
 }
 

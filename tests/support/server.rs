@@ -356,19 +356,6 @@ impl Server {
         }
     }
 
-    /// As `never_panicked`, of a journal worker: its handler panics when it is told to.
-    pub fn never_panicked_but_as_told(&self) -> Result<()> {
-        let log = self.log();
-        let lines = log.lines().zip(log.lines().skip(1));
-        match lines
-            .filter(|(line, _)| line.contains("panicked at"))
-            .find(|(_, next)| *next != "as it was told")
-        {
-            Some((line, next)) => bail!("a worker's log has a panic: {line} {next}"),
-            None => Ok(()),
-        }
-    }
-
     fn end(&mut self) {
         // Both fail only if the process has ended already, which is what is wanted.
         let _ = self.child.kill();

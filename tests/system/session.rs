@@ -19,7 +19,7 @@ async fn a_recorded_session_comes_back_whole_and_in_order_beside_a_load() {
     let setup = Setup::embedded();
     let server = setup.start().await.unwrap();
     let load = Load { tasks: 60, sizes: 10_000..=5_000_000, ..Load::default() };
-    let running = load.start(setup.front(), Random::from_env());
+    let mut running = load.start(setup.front(), Random::from_env());
     let client = server.client();
     for batch in &batches {
         let request = client.http().post(client.url(&["v1", "tasks", "session-1"]));

@@ -64,6 +64,7 @@ mod tests {
         assert_eq!(lease.beat(at(0)), Beat { until: Some(at(2000)), stood_still: None });
         assert_eq!(lease.beat(at(1999)), Beat { until: Some(at(3999)), stood_still: None });
         assert_eq!(lease.beat(at(9000)), Beat { until: None, stood_still: Some(at(7001)) });
+        assert_eq!(lease.beat(at(9000)), Beat { until: None, stood_still: None });
         assert_eq!(lease.beat(at(10_499)), Beat { until: None, stood_still: None });
         assert_eq!(lease.beat(at(10_500)), Beat { until: Some(at(12_500)), stood_still: None });
     }

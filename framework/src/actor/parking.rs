@@ -32,6 +32,7 @@ impl<W: Work> Runner<W> {
         let mut attempt = 0;
         loop {
             attempt += 1;
+            self.tenured().await?;
             let task =
                 ParkedRecord { key: record.key.clone(), value: record.value.clone(), parked: parked.clone() };
             let stored = self.setup.log.park(partition, task);

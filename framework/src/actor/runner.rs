@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 const TURN: Duration = Duration::from_millis(1);
 const TURN_TASKS: u32 = 128;
 
-/// How often a task that may not begin looks again whether it may.
+/// How often a task that may not begin, or be put aside, looks again whether it may.
 const TENURE: Duration = Duration::from_millis(5);
 
 /// A payload larger than this is decompressed on a thread of its own: it would keep the siblings waiting.
@@ -250,9 +250,7 @@ impl<W: Work> Runner<W> {
             if self.work.is_none() {
                 self.make().await?;
             }
-            while !self.setup.tenure.holds(self.now.into_std()) {
-                self.wait(TENURE).await?;
-            }
+            self.tenured().await?;
             let mut head = envelope.take().unwrap_or_else(|| self.head_again(record));
             let task = task(record, self.ctx.partition(), &mut head, payload.clone());
             let attempted = self.attempt(task).await;
@@ -287,6 +285,14 @@ impl<W: Work> Runner<W> {
             metrics::counter!(names::TASK_RETRIES_TOTAL, "reason" => label).increment(1);
             self.wait(after).await?;
         }
+    }
+
+    /// Waits until the partition may be taken for this process's own.
+    pub(super) async fn tenured(&mut self) -> Result<(), Order> {
+        while !self.setup.tenure.holds(self.now.into_std()) {
+            self.wait(TENURE).await?;
+        }
+        Ok(())
     }
 
     /// What the first attempt took out of the envelope: most tasks have only one, so it is not kept.

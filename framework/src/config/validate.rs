@@ -12,7 +12,7 @@ const LARGEST_TASK: u64 = 1_000_000_000 - (1 << 20);
 const MOST_PARTITIONS: u32 = 100_000;
 
 /// Each has threads and connections of its own.
-const MAX_PRODUCERS: u32 = 64;
+const MOST_PRODUCERS: u32 = 64;
 
 impl Config {
     /// Checks what the settings must satisfy together. Loading does this; a `Config` made by hand should be checked too.
@@ -123,8 +123,8 @@ fn check_log(config: &Config) -> Result<(), Finding> {
     ensure(kafka.replication_factor != Some(0), "log.kafka.replication_factor", || {
         "0 replicas hold nothing\nhelp: leave it unset, or choose 3".into()
     })?;
-    ensure((1..=MAX_PRODUCERS).contains(&kafka.producers), "log.kafka.producers", || {
-        format!("{} producers cannot be had\nhelp: choose 1 to {MAX_PRODUCERS}", kafka.producers)
+    ensure((1..=MOST_PRODUCERS).contains(&kafka.producers), "log.kafka.producers", || {
+        format!("{} producers cannot be had\nhelp: choose 1 to {MOST_PRODUCERS}", kafka.producers)
     })
 }
 

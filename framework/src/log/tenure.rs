@@ -33,15 +33,14 @@ impl Tenure {
 
     /// Of a member of a group: has to be renewed before the first task begins.
     pub fn limited() -> Self {
-        let since_2025 = SystemTime::now().duration_since(UNIX_EPOCH + YEAR_2025).unwrap_or_default();
         Self {
-            birth: (since_2025.as_millis() / 100).try_into().unwrap_or(u32::MAX / 2),
+            birth: birth(SystemTime::now()),
             term: Some(Arc::new(Term { base: Instant::now(), until: AtomicU64::new(0) })),
         }
     }
 
-    /// When it began, in tenths of a second since 2025: greater than any former life's, by this machine's clock. 0 where that
-    /// does not matter.
+    /// Where the low halves of its epochs begin: greater than any former life's, by this machine's clock. 0 where that does not
+    /// matter.
     pub fn birth(&self) -> u32 {
         self.birth
     }
@@ -66,18 +65,29 @@ impl Tenure {
     }
 }
 
+/// In tenths of a second since 2025: the low half of an epoch is full in 2038, and begins again.
+fn birth(now: SystemTime) -> u32 {
+    let since_2025 = now.duration_since(UNIX_EPOCH + YEAR_2025).unwrap_or_default();
+    (since_2025.as_millis() / 100) as u32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     #[test]
     fn a_limited_tenure_holds_until_the_end_of_its_term() {
         let (now, second) = (Instant::now(), Duration::from_secs(1));
         let tenure = Tenure::limited();
         assert!(!tenure.holds(now) && Tenure::for_good().holds(now));
-        assert!(tenure.birth() > 500_000_000 && Tenure::for_good().birth() == 0);
         tenure.renew(now + second);
         assert!(tenure.holds(now) && !tenure.holds(now + second));
+    }
+
+    #[test]
+    fn a_birth_is_in_tenths_of_a_second_since_2025() {
+        let at = |since_2025| birth(UNIX_EPOCH + YEAR_2025 + Duration::from_millis(since_2025));
+        assert_eq!([at(0), at(99), at(100), at(86_400_000)], [0, 0, 1, 864_000]);
+        assert_eq!((birth(UNIX_EPOCH), Tenure::for_good().birth()), (0, 0));
     }
 }

@@ -6,7 +6,7 @@ use crate::{
     actor::{Dismiss, Shutdown, Single, Spawner, Supervisor, spawner},
     envelope::PayloadBuffer,
     handler::{Assignment, TaskHandler},
-    log::{NewRecord, Receipt, TaskLog, Tenure},
+    log::{NewRecord, Receipt, TaskLog},
     memory::MemoryBudget,
     pipeline::{Shared, workers},
     status::PipelineStatus,
@@ -209,8 +209,7 @@ impl TestPipeline {
         };
         let attach =
             |events: crate::actor::Events| Ok::<_, Infallible>(log.attach(move |event| events(event)));
-        let Ok((supervisor, exit)) =
-            workers::supervise(&shared, spawner, arbiters, Tenure::for_good(), attach);
+        let Ok((supervisor, exit)) = workers::supervise(&shared, spawner, arbiters, log.tenure(), attach);
         Self { log, shared, supervisor, exit, sent: RefCell::default() }
     }
 

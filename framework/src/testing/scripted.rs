@@ -5,7 +5,7 @@
 
 use crate::log::{
     AppendError, AppendFuture, Batch, ConsumerCommand, ConsumerEvent, ConsumerHandle, ConsumerPort, Lane,
-    LogHealth, NewRecord, NotWritten, ParkedRecord, Receipt, TaskConsumer, TaskLog,
+    LogHealth, NewRecord, NotWritten, ParkedRecord, Receipt, TaskConsumer, TaskLog, Tenure,
 };
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
@@ -26,6 +26,7 @@ pub struct ScriptedLog {
     state: Arc<Mutex<State>>,
     changed: Arc<Notify>,
     partitions: u32,
+    tenure: Tenure,
 }
 
 #[derive(Default)]
@@ -74,7 +75,22 @@ impl ScriptedLog {
     pub fn new(partitions: u32) -> Self {
         let state =
             State { partitions: (0..partitions).map(|_| Stored::default()).collect(), ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)), changed: Arc::default(), partitions }
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            changed: Arc::default(),
+            partitions,
+            tenure: Tenure::for_good(),
+        }
+    }
+
+    /// Its partitions are the consumer's own for as long as this says.
+    #[cfg(test)]
+    pub(crate) fn for_as_long_as(self, tenure: Tenure) -> Self {
+        Self { tenure, ..self }
+    }
+
+    pub(crate) fn tenure(&self) -> Tenure {
+        self.tenure.clone()
     }
 
     /// Its reading half, to be run on a thread.

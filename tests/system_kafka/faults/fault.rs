@@ -25,14 +25,14 @@ pub(super) enum Fault {
 impl Fault {
     pub(super) const ALL: [(Self, Group, &'static str); 16] = [
         (Self::WorkerKilled, Group::Cooperative, "worker killed (-9), started again"),
-        (Self::WorkerKilled, Group::Consumer, "the same, `group.protocol=consumer`"),
+        (Self::WorkerKilled, Group::Consumer, "worker killed, `group.protocol=consumer`"),
         (Self::WorkerStopped, Group::Cooperative, "worker stopped (SIGTERM), started again"),
         (Self::WorkerPaused, Group::Cooperative, "worker paused beyond its session, continued"),
-        (Self::WorkerPaused, Group::Consumer, "the same, `group.protocol=consumer`"),
+        (Self::WorkerPaused, Group::Consumer, "worker paused beyond its session, `group.protocol=consumer`"),
         (Self::Rebalances, Group::Cooperative, "workers join and leave at random"),
-        (Self::Rebalances, Group::Eager, "the same, eager (`range`)"),
-        (Self::Rebalances, Group::Consumer, "the same, `group.protocol=consumer`"),
-        (Self::Rebalances, Group::Static, "the same, static membership"),
+        (Self::Rebalances, Group::Eager, "workers join and leave at random, eager (`range`)"),
+        (Self::Rebalances, Group::Consumer, "workers join and leave at random, `group.protocol=consumer`"),
+        (Self::Rebalances, Group::Static, "workers join and leave at random, static membership"),
         (Self::DoorKilled, Group::Cooperative, "front door killed (-9), started again"),
         (Self::BrokerStopped, Group::Cooperative, "broker stopped, started again"),
         (Self::BrokerKilled, Group::Cooperative, "broker killed (-9), started again"),
@@ -78,6 +78,11 @@ impl Fault {
     /// Whether owners of partitions may be gone without having committed what they did.
     pub(super) fn is_abrupt(self) -> bool {
         !matches!(self, Self::WorkerStopped | Self::DoorKilled | Self::HandlerFails | Self::HandlerHangs)
+    }
+
+    /// How long a partition may stand still, where that is known: a session and three seconds after the loss of one worker.
+    pub(super) fn recovers_within(self) -> Option<Duration> {
+        matches!(self, Self::WorkerKilled | Self::WorkerPaused).then_some(SESSION + Duration::from_secs(3))
     }
 
     /// Whether a producer may lose a partition's leader: INVARIANTS.md, 10.

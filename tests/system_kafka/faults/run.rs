@@ -2,7 +2,7 @@
 
 use super::fault::{Fault, Group, SESSION};
 use crate::PARTITIONS;
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use partita_core::Partition;
 use partita_tests::{
     checkers, checkers_starts,
@@ -149,7 +149,7 @@ impl<'a> Run<'a> {
         end: impl AsyncFnOnce(Server) -> Result<Setup>,
     ) -> Result<()> {
         let worker = self.workers.remove(index);
-        worker.never_panicked_but_as_told()?;
+        never_panicked_but_as_told(&worker)?;
         self.mark_worker(&worker).await?;
         let setup = end(worker).await?;
         self.go_on(100).await?;
@@ -255,11 +255,7 @@ impl<'a> Run<'a> {
         self.look()?;
         self.load.stop();
         let stopped = now();
-        let load = std::mem::replace(
-            &mut self.load,
-            Load { clients: 0, ..Load::default() }.start(self.door.setup().front(), Random::new(0)),
-        );
-        let ledger = load.finish().await?;
+        let ledger = self.load.finish().await?;
         wait::until("committed = end on every partition", Duration::from_secs(60), async || {
             self.kafka.committed_is_end(&self.topic, PARTITIONS).map(Some)
         })
@@ -284,6 +280,7 @@ impl<'a> Run<'a> {
             _ => {}
         }
         let twice = if fault.moves_leaders() { 32 * 2 * self.moments.len() as u64 } else { 0 };
+        let standstill = self.standstill(&lines, stopped);
         let lost = checkers::nothing_lost(attempts, ends);
         let reordered = checkers::in_order(attempts, ends);
         let stale = checkers_starts::no_start_of_a_former_owner(&lines);
@@ -293,10 +290,11 @@ impl<'a> Run<'a> {
             checkers::commits_within_the_ended_prefix(&history.steps),
             checkers::nothing_failed_appears(attempts, ends),
             checkers_starts::one_at_a_time(&lines),
+            recovered_in_time(fault, standstill),
         ]
         .concat();
         for worker in &self.workers {
-            worker.never_panicked_but_as_told()?;
+            never_panicked_but_as_told(worker)?;
         }
         self.door.never_panicked()?;
         Ok(Seen {
@@ -308,7 +306,7 @@ impl<'a> Run<'a> {
             others: others.len() + stale.len().saturating_sub(self.continued),
             again,
             bound,
-            standstill: self.standstill(&lines, stopped),
+            standstill,
             wrong: [lost, reordered, if stale.len() > self.continued { stale } else { Vec::new() }, others]
                 .concat(),
         })
@@ -341,6 +339,25 @@ impl<'a> Run<'a> {
             }
         }
         longest
+    }
+}
+
+/// C6: no partition stood still for longer than the fault explains.
+fn recovered_in_time(fault: Fault, standstill: Duration) -> Vec<String> {
+    let late = |within: Duration| {
+        format!("C6: a partition stood still for {standstill:.1?}, allowed are {within:?}")
+    };
+    fault.recovers_within().filter(|within| standstill > *within).map(late).into_iter().collect()
+}
+
+/// Fails if a worker's log has a panic in it, apart from those that its handler was told to have.
+fn never_panicked_but_as_told(worker: &Server) -> Result<()> {
+    let log = worker.log();
+    let lines = log.lines().zip(log.lines().skip(1));
+    let mut panics = lines.filter(|(line, _)| line.contains("panicked at"));
+    match panics.find(|(_, next)| *next != "as it was told") {
+        Some((line, next)) => bail!("a worker's log has a panic: {line} {next}"),
+        None => Ok(()),
     }
 }
 

@@ -20,7 +20,7 @@ use std::{
     time::Duration,
 };
 
-/// How long things may take.
+/// Where epochs begin, and how long things may take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemberConfig {
     /// Where the low halves of epochs begin: above all that a former life of this member has made under the same generation.
@@ -325,7 +325,7 @@ impl GroupMember {
 
     fn new_epoch(&mut self, partition: Partition) -> Epoch {
         let ordinal = self.ordinals.entry(partition).or_insert(self.config.birth);
-        *ordinal += 1;
+        *ordinal = ordinal.wrapping_add(1);
         Epoch::new(self.generation, *ordinal)
     }
 

@@ -25,7 +25,7 @@ const LOOK: u64 = 32;
 /// After a failed pass.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// When the checkpointer is due.
+/// When the checkpointer is to look.
 #[derive(Default)]
 pub(super) struct Due {
     /// Since the last pass.
@@ -59,7 +59,7 @@ impl Due {
         self.changed.notify_one();
     }
 
-    /// Waits for the next pass, or returns false at the end.
+    /// Waits until there is something to look at, or returns false at the end.
     fn wait(&self, longest: Option<Duration>) -> bool {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let idle = |state: &mut State| !state.due && !state.stop;

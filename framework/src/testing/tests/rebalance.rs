@@ -1,7 +1,11 @@
 //! Partitions come and go: drained, committed, released; lost; assigned again under a new epoch.
 
 use super::*;
-use crate::{actor::Report, testing::Step};
+use crate::{
+    actor::Report,
+    log::{NewRecord, TaskLog, Tenure},
+    testing::Step,
+};
 use partita_core::{Epoch, Event, Exit, Offset, Partition};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
@@ -169,4 +173,25 @@ async fn a_fatal_client_stops_every_actor_and_commits_nothing() {
     assert_eq!(pipeline.status().fatal().as_deref(), Some("fenced"));
     assert_eq!(ledger.of(What::Done).len(), 1);
     assert_eq!(pipeline.log().committed(0), committed);
+}
+
+#[actix_rt::test]
+async fn no_task_begins_and_none_is_put_aside_before_the_partition_may_be_taken_for_its_own() {
+    tokio::time::pause();
+    let (ledger, script): (_, Script) = (Ledger::default(), Arc::new(|_: &TaskContext| Act::Succeed));
+    let kept = ledger.clone();
+    let make = move |assignment: &Assignment| Single(Scripted::new(&ledger, &script, assignment));
+    let tenure = Tenure::limited();
+    let log = ScriptedLog::new(2).for_as_long_as(tenure.clone());
+    let arbiters = vec![actix_rt::Arbiter::current()];
+    let pipeline = TestPipeline::over(log, config(), spawner(Arc::new(make)), arbiters);
+    pipeline.log().assign(&[0, 1]);
+    let garbage = NewRecord { key: "k".into(), value: Bytes::from_static(b"\xff"), reservation: None };
+    pipeline.log().append(Partition(1), garbage).await.unwrap();
+    send(&pipeline, 0, 2).await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(kept.of(What::Start).is_empty() && pipeline.log().parked(1).is_empty());
+    tenure.renew(std::time::Instant::now() + Duration::from_secs(3600));
+    pipeline.settled().await;
+    assert_eq!((kept.offsets(What::Start, 0), pipeline.log().parked(1).len()), (vec![0, 1], 1));
 }

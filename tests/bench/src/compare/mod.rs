@@ -43,8 +43,8 @@ pub struct Cli {
     /// Seconds of load for each run of a front door.
     #[arg(long, default_value_t = 6)]
     seconds: u64,
-    /// Try the bare door with one and two HTTP threads and producers, and Partita's with one and two HTTP threads, for
-    /// each row, and compare the best of each. Without it each has one HTTP thread, and bare one producer.
+    /// Try each door with one and two HTTP threads, and with one and two producers, for each row, and compare the best
+    /// of each. Without it each has one HTTP thread and one producer.
     #[arg(long)]
     tune: bool,
     /// A librdkafka property for the bare programs, as name=value.

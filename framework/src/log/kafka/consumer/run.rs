@@ -149,20 +149,6 @@ impl Member {
         }
     }
 
-    /// Says until when tasks may begin.
-    fn beat(&mut self) {
-        let beat = self.lease.beat(self.began.elapsed());
-        if let Some(gap) = beat.stood_still {
-            tracing::warn!(
-                stood_still = ?gap,
-                "this process stood still; no task begins until the group can have said whether its partitions are still its own"
-            );
-        }
-        if let Some(until) = beat.until {
-            self.tenure.renew(self.began + until);
-        }
-    }
-
     fn emit(&self, event: ConsumerEvent) {
         (self.port.events)(event);
     }

@@ -1,4 +1,5 @@
-//! What the group gives and takes: each an intent with a number, answered when the supervisor has done its part.
+//! What the group gives and takes: each an intent with a number, answered when the supervisor has done its part; and until when
+//! what it gave may be taken for this member's own.
 
 use super::{
     super::starts::{self, Start},
@@ -17,6 +18,20 @@ impl Member {
         if !self.joined && self.native.generation().is_some() {
             self.joined = true;
             self.emit(ConsumerEvent::Joined);
+        }
+    }
+
+    /// Says until when tasks may begin.
+    pub(super) fn beat(&mut self) {
+        let beat = self.lease.beat(self.began.elapsed());
+        if let Some(gap) = beat.stood_still {
+            tracing::warn!(
+                stood_still = ?gap,
+                "this process stood still; no task begins until the group can have said whether its partitions are still its own"
+            );
+        }
+        if let Some(until) = beat.until {
+            self.tenure.renew(self.began + until);
         }
     }
 
