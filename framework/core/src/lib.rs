@@ -1,7 +1,7 @@
 //! Partita's decisions, pure: events in, actions out, time passed in. No I/O, no clock, no async, no Kafka.
 //!
 //! [`GroupMember`] decides about assignment, epochs, commits and shutdown; [`FlowControl`] about pausing; [`Admission`]
-//! about taking a task; [`retry`] about failed attempts; [`Sequence`] about gaps in a partition.
+//! about taking a task; [`retry`] about failed attempts; [`Parking`] about keys that are parked; [`Sequence`] about gaps in a partition.
 
 mod action;
 mod admission;
@@ -12,6 +12,7 @@ mod ids;
 mod lease;
 mod member;
 mod offset_tracker;
+mod parking;
 mod partitioner;
 pub mod retry;
 mod sequence;
@@ -25,6 +26,7 @@ pub use ids::{CommitId, Epoch, Intent, Offset, Partition};
 pub use lease::{Beat, Lease};
 pub use member::{GroupMember, MemberConfig, PartitionState, PartitionView};
 pub use offset_tracker::{ImpossibleEnd, OffsetTracker};
+pub use parking::{Claim, Entry, Mark, Noted, Parking, Position, Verdict, Weight};
 pub use partitioner::{murmur2, partition_of};
 pub use retry::{Failure, Next, ParkReason, RetryPolicy};
 pub use sequence::{Arrival, Sequence};
