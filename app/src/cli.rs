@@ -53,6 +53,9 @@ pub(crate) enum Command {
     /// The topics in Kafka
     #[command(subcommand)]
     Topics(TopicsCommand),
+    /// The tasks that are parked, and what is to become of them
+    #[command(subcommand)]
+    Parked(ParkedCommand),
     /// The settings
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -63,6 +66,85 @@ pub(crate) enum Command {
 pub(crate) enum TopicsCommand {
     /// Create the task topic and its parking topic; what is there already is left as it is
     Create(ConfigArgs),
+}
+
+/// `partita parked …`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ParkedCommand {
+    /// List the parked tasks, by partition and offset
+    List {
+        /// Of this key only
+        #[arg(long, conflicts_with = "partition")]
+        key: Option<String>,
+        /// Of this partition only
+        #[arg(long)]
+        partition: Option<u32>,
+        /// So many at most, of each worker
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+        /// A line of JSON a task, for programs
+        #[arg(long)]
+        json: bool,
+        #[command(flatten)]
+        worker: WorkerArgs,
+    },
+    /// Show one parked task, as JSON
+    Show {
+        /// The task, as partition-offset
+        task: String,
+        /// Write its payload to standard output instead
+        #[arg(long)]
+        payload: bool,
+        #[command(flatten)]
+        worker: WorkerArgs,
+    },
+    /// Have parked tasks handled again: a key's in order, until one fails again or none is left
+    Redrive {
+        #[command(flatten)]
+        which: WhichParked,
+        #[command(flatten)]
+        worker: WorkerArgs,
+    },
+    /// Give parked tasks up for good: they will never be handled
+    Drop {
+        #[command(flatten)]
+        which: WhichParked,
+        /// Why, for the record
+        #[arg(long)]
+        reason: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        worker: WorkerArgs,
+    },
+}
+
+/// Which parked tasks are meant.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct WhichParked {
+    /// A task, as partition-offset
+    pub(crate) task: Option<String>,
+    /// All of a key
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    /// All of a partition
+    #[arg(long)]
+    pub(crate) partition: Option<u32>,
+    /// All
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// Which processes to ask.
+#[derive(Debug, Args)]
+pub(crate) struct WorkerArgs {
+    /// A worker's admin listener; again for each worker, since only its owner knows a partition [setting: admin.listen]
+    #[arg(long = "admin", value_name = "URL")]
+    pub(crate) admin: Vec<String>,
+    #[command(flatten)]
+    pub(crate) config: ConfigArgs,
 }
 
 /// `partita config …`

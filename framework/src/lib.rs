@@ -12,6 +12,7 @@ mod handler;
 pub mod log;
 pub mod memory;
 pub mod metrics;
+mod parked;
 mod pipeline;
 #[cfg(feature = "prometheus")]
 pub mod prometheus;
@@ -23,6 +24,7 @@ pub use actor::Routes;
 pub use config::Config;
 pub use error::Error;
 pub use handler::{Assignment, Fence, Task, TaskContext, TaskError, TaskHandler};
+pub use parked::{ParkedDesk, ParkedDetail, ParkedError, ParkedSelection, ParkedTask, Redriven};
 pub use partita_core as core;
 pub use partita_proto as proto;
 pub use pipeline::{NewTask, Pipeline, PipelineBuilder, Role, Running};

@@ -105,7 +105,8 @@ catalogue! {
     COMMIT_DURATION_SECONDS, "partita_commit_duration_seconds", Latency, [], "From a commit request to its answer.";
     ACTOR_RESTARTS_TOTAL, "partita_actor_restarts_total", Counter, ["reason"], "Partition actors started again under a new epoch.";
     STALE_REPORTS_TOTAL, "partita_stale_reports_total", Counter, [], "Reports of another epoch, ignored.";
-    PARKED_TASKS_TOTAL, "partita_parked_tasks_total", Counter, ["reason"], "Tasks stored in the parking topic or table: rejected, attempts, undecodable, unknown_type, parked.";
+    PARKED_TASKS_TOTAL, "partita_parked_tasks_total", Counter, ["reason"], "Tasks stored in the parking topic or table: rejected, attempts, undecodable, unknown_type, parked, behind (a parked task of their key).";
+    PARKED_TASKS_ENDED_TOTAL, "partita_parked_tasks_ended_total", Counter, ["outcome"], "Parked tasks that reached their end: done or rejected after a redrive, or dropped.";
     MEMORY_BUDGET_BYTES, "partita_memory_budget_bytes", Gauge, [], "memory.budget.";
     MEMORY_RESERVED_BYTES, "partita_memory_reserved_bytes", Gauge, ["use"], "Bytes reserved now, by use.";
     INVARIANT_VIOLATIONS_TOTAL, "partita_invariant_violations_total", Counter, ["invariant"], "Invariants of INVARIANTS.md that were seen broken. Must stay 0.";

@@ -2,7 +2,7 @@
 //! `/admin/v1/status`. The supervisor writes it; nobody waits for it.
 
 use crate::{
-    actor::{Phase, Progress},
+    actor::{ParkedTasks, Phase, Progress},
     log::LogHealth,
 };
 use partita_core::{Epoch, Exit, Offset, Partition, PartitionState, PartitionView};
@@ -26,6 +26,7 @@ pub struct PipelineStatus {
 struct Owned {
     view: PartitionView,
     progress: Arc<Progress>,
+    parked: Arc<ParkedTasks>,
     paused: bool,
     high_watermark: Option<Offset>,
     halted: Option<String>,
@@ -86,6 +87,10 @@ pub struct PartitionStatus {
     pub in_flight_since_ms: Option<u64>,
     /// Which attempt of it this is; 0 while none is.
     pub attempt: u32,
+    /// Keys that are parked.
+    pub parked_keys: u64,
+    /// Tasks that are parked.
+    pub parked_tasks: u64,
     /// Why it is halted, where it is.
     pub halted: Option<String>,
 }
@@ -197,11 +202,16 @@ impl PipelineStatus {
     }
 
     /// An actor was started; what is known of the log's end stays.
-    pub(crate) fn own(&self, view: PartitionView, progress: Arc<Progress>) {
+    pub(crate) fn own(&self, view: PartitionView, progress: Arc<Progress>, parked: Arc<ParkedTasks>) {
         self.update(view.partition, |cell| {
             let high_watermark = cell.as_ref().and_then(|owned| owned.high_watermark);
-            *cell = Some(Owned { view, progress, paused: false, high_watermark, halted: None });
+            *cell = Some(Owned { view, progress, parked, paused: false, high_watermark, halted: None });
         });
+    }
+
+    /// What is parked in a partition that this process owns.
+    pub(crate) fn parked(&self, partition: Partition) -> Option<Arc<ParkedTasks>> {
+        read(self.partitions.get(partition.0 as usize)?).map(|owned| owned.parked)
     }
 
     pub(crate) fn disown(&self, partition: Partition) {
@@ -243,6 +253,7 @@ impl Owned {
     fn status(self) -> PartitionStatus {
         let outstanding = self.progress.outstanding();
         let since = self.progress.in_flight_since_ms();
+        let (parked_keys, parked_tasks) = self.parked.count();
         PartitionStatus {
             partition: self.view.partition,
             epoch: self.view.epoch,
@@ -262,6 +273,8 @@ impl Owned {
             paused: self.paused,
             in_flight_since_ms: (since > 0).then_some(since),
             attempt: self.progress.attempt(),
+            parked_keys,
+            parked_tasks,
             halted: self.halted,
         }
     }

@@ -1,7 +1,8 @@
 //! A worker that keeps a journal of every start and every end, so that a run can be judged by what really happened.
 //!
 //! `journal-worker CONFIG JOURNAL [--delay-ms N] [--every N WHAT]…`: each task takes N ms; every N-th task of a key does WHAT
-//! instead: `fail` (once), `panic` (once), `hang` (once, until it is given up), `reject`, `slow` (ten seconds).
+//! instead: `fail` (once), `panic` (once), `hang` (once, until it is given up), `reject`, `slow` (ten seconds), `park` (until there is
+//! a file `mended` in the directory it runs in).
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -13,7 +14,10 @@ use partita_tests::{
     journal::{Entry, Event, Journal},
     payload,
 };
-use std::time::Duration;
+use std::{path::Path, time::Duration};
+
+/// What would be parked succeeds once this is there.
+const MENDED: &str = "mended";
 
 #[derive(Clone, Default)]
 struct Manners {
@@ -88,6 +92,10 @@ impl TaskHandler for Worker {
             "panic" if first => panic!("as it was told"),
             "hang" if first => std::future::pending().await,
             "slow" => tokio::time::sleep(Duration::from_secs(10)).await,
+            "park" if !Path::new(MENDED).exists() => {
+                open.close(Event::Failed)?;
+                return Err(TaskError::Park("as it was told".into()));
+            }
             "reject" => {
                 open.close(Event::End)?;
                 return Err(TaskError::reject("as it was told"));

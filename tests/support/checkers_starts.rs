@@ -18,9 +18,11 @@ pub fn no_start_of_a_former_owner(lines: &[Line]) -> Vec<String> {
     wrong
 }
 
-/// Within an assignment tasks begin in the order of their offsets, and none before the one before it has ended.
+/// Within an assignment no task begins before the one before it has ended, and those of a key begin in the order of their offsets.
+/// A task that is redriven begins with its first attempt again.
 pub fn one_at_a_time(lines: &[Line]) -> Vec<String> {
     let mut present: BTreeMap<(u32, u64), (u64, u32, bool)> = BTreeMap::new();
+    let mut last: BTreeMap<(&str, u64), (u64, u32)> = BTreeMap::new();
     let mut wrong = Vec::new();
     for Line { event, entry, .. } in lines {
         let place = (entry.partition, entry.epoch);
@@ -32,13 +34,14 @@ pub fn one_at_a_time(lines: &[Line]) -> Vec<String> {
             }
             continue;
         }
-        if let Some((offset, number, running)) = present.insert(place, (attempt.0, attempt.1, true)) {
-            if running {
-                wrong.push(format!("C7: {entry:?} began while offset {offset} ran"));
-            }
-            if attempt <= (offset, number) {
-                wrong.push(format!("C7: {entry:?} began after offset {offset}, attempt {number}"));
-            }
+        if let Some((offset, _, true)) = present.insert(place, (attempt.0, attempt.1, true)) {
+            wrong.push(format!("C7: {entry:?} began while offset {offset} ran"));
+        }
+        if let Some((offset, number)) = last.insert((&entry.key, entry.epoch), attempt)
+            && attempt <= (offset, number)
+            && attempt != (offset, 1)
+        {
+            wrong.push(format!("C7: {entry:?} began after offset {offset}, attempt {number}, of its key"));
         }
     }
     wrong

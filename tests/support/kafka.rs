@@ -2,10 +2,13 @@
 
 use crate::{history::Position, ports, server::Setup};
 use anyhow::{Context, Result, ensure};
+use partita::proto::v1::{Parked, parked::Kind};
 use partita_core::{Offset, Partition};
+use prost::Message as _;
 use rdkafka::{
     ClientConfig, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
+    message::{Headers, Message},
 };
 use std::{collections::BTreeMap, process::Command, time::Duration};
 use tempfile::TempDir;
@@ -118,6 +121,34 @@ impl Kafka {
             Ok((Partition(partition), Offset(end as u64)))
         };
         (0..partitions).map(end).collect()
+    }
+
+    /// The places of the tasks that are, or were, in the topic's parking topic.
+    pub fn parked(&self, topic: &str, partitions: u32) -> Result<Vec<Position>> {
+        let parking = format!("{topic}.parked");
+        let mut ends = self.ends(&parking, partitions)?;
+        ends.retain(|_, end| end.0 > 0);
+        let consumer = self.consumer(topic)?;
+        let mut from = TopicPartitionList::new();
+        for partition in ends.keys() {
+            from.add_partition_offset(&parking, partition.0 as i32, rdkafka::Offset::Beginning)?;
+        }
+        consumer.assign(&from)?;
+        let mut parked = Vec::new();
+        while !ends.is_empty() {
+            let message = consumer.poll(Duration::from_secs(30)).context("the parking topic is silent")??;
+            let partition = Partition(message.partition() as u32);
+            let headers = message.headers().context("a record of the parking topic has a header")?;
+            let note = headers.iter().find_map(|header| header.value).context("with a value")?;
+            let note = Parked::decode(note)?;
+            if note.kind() != Kind::Closed {
+                parked.push(Position { partition, offset: Offset(note.offset) });
+            }
+            if ends.get(&partition).is_some_and(|end| message.offset() as u64 + 1 >= end.0) {
+                ends.remove(&partition);
+            }
+        }
+        Ok(parked)
     }
 
     /// Fails unless the group has committed the end of every partition.

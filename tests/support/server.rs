@@ -114,6 +114,11 @@ impl Setup {
         self.front
     }
 
+    /// The address of its admin listener.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// Runs another command of the binary with this configuration and returns what it did.
     pub async fn command(&self, arguments: &[&str]) -> Result<Finished> {
         let config = self.write_config()?;
@@ -214,6 +219,8 @@ pub struct PartitionStatus {
     pub high_watermark: Option<u64>,
     /// The one minus the other.
     pub lag: Option<u64>,
+    /// Tasks that are parked.
+    pub parked_tasks: u64,
 }
 
 /// What `/readyz` says.

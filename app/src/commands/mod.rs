@@ -3,6 +3,7 @@
 mod check;
 mod config_print;
 mod engine;
+mod parked;
 mod serve;
 mod topics;
 
@@ -21,6 +22,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::Topics(TopicsCommand::Create(args)) => topics::create(&args),
+        Command::Parked(command) => parked::run(command),
         Command::Config(ConfigCommand::Print(args)) => config_print::run(&args),
     }
 }

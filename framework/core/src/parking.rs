@@ -89,7 +89,8 @@ pub struct Parking<K> {
     latest: Epoch,
     from: Position,
     end: Position,
-    start: Offset,
+    /// The next offset to come from the task topic: all before it have ended under this owner, or before.
+    next: Offset,
 }
 
 impl<K: Ord + Clone> Parking<K> {
@@ -103,7 +104,7 @@ impl<K: Ord + Clone> Parking<K> {
             latest: Epoch::default(),
             from: mark.from,
             end: mark.from,
-            start,
+            next: start,
         }
     }
 
@@ -127,11 +128,7 @@ impl<K: Ord + Clone> Parking<K> {
         self.latest = epoch;
         match noted {
             Noted::Parked(weight) => self.parked(key, offset, Entry { position, weight }),
-            Noted::Closed => {
-                if !self.close(&key, offset) {
-                    self.ended.insert(offset, position);
-                }
-            }
+            Noted::Closed => self.closed(&key, offset, position),
         }
     }
 
@@ -140,8 +137,8 @@ impl<K: Ord + Clone> Parking<K> {
         self.end = self.end.max(end);
         self.claims.retain(|(_, voids)| *voids);
         self.claims.push((Claim { at: self.end, epoch }, false));
-        let start = self.start;
-        self.ended.retain(|offset, _| *offset >= start);
+        let next = self.next;
+        self.ended.retain(|offset, _| *offset >= next);
     }
 
     /// Whether every task may run without being looked at.
@@ -178,26 +175,30 @@ impl<K: Ord + Clone> Parking<K> {
         }
     }
 
-    /// The journal has the end of a parked task. Says whether it was parked.
-    pub fn close(&mut self, key: &K, offset: Offset) -> bool {
-        let Some(entries) = self.keys.get_mut(key) else { return false };
-        let Some(entry) = entries.remove(&offset) else { return false };
-        if entries.is_empty() {
+    /// The journal has, at `position`, the end of a task, parked or not. It is remembered until the task cannot come again.
+    pub fn closed(&mut self, key: &K, offset: Offset, position: Position) {
+        self.end = self.end.max(position.next());
+        let entries = self.keys.get_mut(key);
+        let entry = entries.and_then(|entries| entries.remove(&offset));
+        if self.keys.get(key).is_some_and(BTreeMap::is_empty) {
             self.keys.remove(key);
         }
-        self.places.remove(&entry.position);
-        self.ended.insert(offset, entry.position);
-        true
+        if let Some(entry) = entry {
+            self.places.remove(&entry.position);
+        }
+        self.ended.insert(offset, entry.map_or(position, |entry| entry.position));
     }
 
-    /// The journal has a record of this owner's at `position`.
-    pub fn wrote(&mut self, position: Position) {
-        self.end = self.end.max(position.next());
+    /// Every task before `next` has ended.
+    pub fn passed(&mut self, next: Offset) {
+        self.next = self.next.max(next);
     }
 
-    /// The first parked task of a key: the only one that may be redriven.
-    pub fn first(&self, key: &K) -> Option<(Offset, Entry)> {
-        self.keys.get(key)?.first_key_value().map(|(&offset, &entry)| (offset, entry))
+    /// The only parked task of a key that may be redriven now: its first, once every task before it has ended. That was so when it was
+    /// parked; to an owner that begins before it, earlier tasks of the key may come again.
+    pub fn redrivable(&self, key: &K) -> Option<(Offset, Entry)> {
+        let first = self.keys.get(key)?.first_key_value();
+        first.filter(|(offset, _)| **offset < self.next).map(|(&offset, &entry)| (offset, entry))
     }
 
     /// A parked task.

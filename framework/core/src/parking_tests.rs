@@ -4,7 +4,7 @@
 
 use super::*;
 use proptest::prelude::*;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 const KEYS: u64 = 3;
 
@@ -28,6 +28,8 @@ struct Owner {
     epoch: Epoch,
     next: u64,
     parking: Parking<u64>,
+    /// The last task of each key that this owner has begun.
+    begun: BTreeMap<u64, u64>,
 }
 
 struct World {
@@ -53,8 +55,8 @@ enum Step {
     Redrive { key: u64, fails: bool },
     /// The operator gives a key's first parked task up.
     Drop { key: u64 },
-    /// What has ended is committed.
-    Commit,
+    /// What has ended is committed, as far as it is known: the last ends may still be on their way.
+    Commit { behind: u64 },
     /// The owner is gone, in the middle of nothing.
     Replace,
     /// The owner takes its next task or redrives one, and is gone while the journal's answer is on its way. `arrives`: 0 before the
@@ -66,7 +68,12 @@ enum Step {
 
 impl World {
     fn new() -> Self {
-        let owner = Owner { epoch: Epoch(1), next: 0, parking: Parking::new(Mark::default(), Offset(0)) };
+        let owner = Owner {
+            epoch: Epoch(1),
+            next: 0,
+            parking: Parking::new(Mark::default(), Offset(0)),
+            begun: BTreeMap::new(),
+        };
         let mut world = Self {
             journal: Vec::new(),
             committed: (0, Mark::default()),
@@ -86,7 +93,14 @@ impl World {
         Position(self.journal.len() as u64 - 1)
     }
 
+    /// One owner begins the tasks of a key in their order, whatever it does again.
+    fn begin(&mut self, offset: u64) {
+        let before = self.owner.begun.insert(key_of(offset), offset);
+        assert!(before <= Some(offset), "task {offset} is begun after task {before:?} of its key");
+    }
+
     fn ended(&mut self, offset: u64) {
+        self.begin(offset);
         assert!(!self.over.contains(&offset), "task {offset} runs again");
         let ends = &mut self.ends[key_of(offset) as usize];
         if !ends.contains(&offset) {
@@ -109,11 +123,14 @@ impl World {
         match self.owner.parking.judge(&key_of(offset), Offset(offset)) {
             Verdict::Skip => None,
             Verdict::Park => Some(InFlight(self.parks(offset))),
+            Verdict::Run if fails && !rejected => {
+                self.begin(offset);
+                Some(InFlight(self.parks(offset)))
+            }
             Verdict::Run if rejected => {
                 self.ended(offset);
                 Some(InFlight(self.closes(offset)))
             }
-            Verdict::Run if fails => Some(InFlight(self.parks(offset))),
             Verdict::Run => {
                 self.ended(offset);
                 None
@@ -129,8 +146,7 @@ impl World {
             Noted::Parked(weight) => self.owner.parking.parked(key, offset, Entry { position, weight }),
             Noted::Closed => {
                 self.over.insert(record.offset);
-                self.owner.parking.wrote(position);
-                self.owner.parking.close(&key, offset);
+                self.owner.parking.closed(&key, offset, position);
             }
         }
     }
@@ -145,7 +161,7 @@ impl World {
             parking.read(Position(at as u64), record.epoch, key, Offset(record.offset), record.noted);
         }
         parking.claim(Position(self.journal.len() as u64), epoch);
-        self.owner = Owner { epoch, next: start, parking };
+        self.owner = Owner { epoch, next: start, parking, begun: BTreeMap::new() };
     }
 
     fn step(&mut self, step: Step) {
@@ -155,23 +171,26 @@ impl World {
                     self.stored(answer);
                 }
                 self.owner.next += 1;
+                self.owner.parking.passed(Offset(self.owner.next));
             }
             Step::Redrive { key, fails } => {
-                if let Some((offset, _)) = self.owner.parking.first(&key)
-                    && !fails
-                {
+                if let Some((offset, _)) = self.owner.parking.redrivable(&key) {
+                    self.begin(offset.0);
+                    if fails {
+                        return;
+                    }
                     self.ended(offset.0);
                     self.stored(InFlight(self.closes(offset.0)));
                 }
             }
             Step::Drop { key } => {
-                if let Some((offset, _)) = self.owner.parking.first(&key) {
+                if let Some((offset, _)) = self.owner.parking.redrivable(&key) {
                     self.ended(offset.0);
                     self.stored(InFlight(self.closes(offset.0)));
                 }
             }
-            Step::Commit => {
-                let next = self.owner.next;
+            Step::Commit { behind } => {
+                let next = self.owner.next.saturating_sub(behind).max(self.committed.0);
                 self.committed = (next, self.owner.parking.mark(Offset(next)));
                 let parking = &self.owner.parking;
                 let parked = |offset: &u64| parking.get(&key_of(*offset), Offset(*offset)).is_some();
@@ -181,7 +200,7 @@ impl World {
             Step::CutShort { redrive, arrives } => {
                 let answer = match redrive {
                     None => self.deliver(true, false),
-                    Some(key) => self.owner.parking.first(&key).map(|(offset, _)| {
+                    Some(key) => self.owner.parking.redrivable(&key).map(|(offset, _)| {
                         self.ended(offset.0);
                         InFlight(self.closes(offset.0))
                     }),
@@ -217,7 +236,7 @@ impl World {
             self.step(Step::Deliver { fails: false, rejected: false });
         }
         for key in 0..KEYS {
-            while self.owner.parking.first(&key).is_some() {
+            while self.owner.parking.redrivable(&key).is_some() {
                 self.step(Step::Redrive { key, fails: false });
                 self.check();
             }
@@ -229,7 +248,7 @@ impl World {
             found.retain(|offset| *offset < last);
             assert_eq!(found, expected, "the tasks of key {key} that ended");
         }
-        self.step(Step::Commit);
+        self.step(Step::Commit { behind: 0 });
         let mark = &self.committed.1;
         assert_eq!(mark.from, Position(self.journal.len() as u64), "nothing of the journal matters any more");
         assert_eq!(mark.claims.len(), 1, "claims that can void nothing any more are forgotten");
@@ -242,7 +261,7 @@ fn steps() -> impl Strategy<Value = Step> {
             .prop_map(|(fails, rejected)| Step::Deliver { fails, rejected }),
         3 => (0..KEYS, prop::bool::weighted(0.3)).prop_map(|(key, fails)| Step::Redrive { key, fails }),
         1 => (0..KEYS).prop_map(|key| Step::Drop { key }),
-        2 => Just(Step::Commit),
+        2 => (0..4_u64).prop_map(|behind| Step::Commit { behind }),
         1 => Just(Step::Replace),
         2 => (prop::option::of(0..KEYS), 0..3_u8)
             .prop_map(|(redrive, arrives)| Step::CutShort { redrive, arrives }),
@@ -280,9 +299,9 @@ fn a_parked_key_holds_its_later_tasks_and_no_other_key() {
     assert_eq!(parking.judge(&"a", Offset(5)), Verdict::Park);
     assert_eq!(parking.judge(&"b", Offset(6)), Verdict::Run);
     parking.parked("a", Offset(5), entry(1));
-    assert!(parking.close(&"a", Offset(3)));
+    parking.closed(&"a", Offset(3), Position(2));
     assert_eq!(parking.judge(&"a", Offset(7)), Verdict::Park, "one is still parked");
-    assert!(parking.close(&"a", Offset(5)));
+    parking.closed(&"a", Offset(5), Position(3));
     assert_eq!(parking.judge(&"a", Offset(7)), Verdict::Run);
 }
 
@@ -291,7 +310,7 @@ fn what_is_delivered_again_is_not_parked_or_run_twice() {
     let mut parking = owner(0);
     parking.parked("a", Offset(3), entry(0));
     parking.parked("a", Offset(4), entry(1));
-    parking.close(&"a", Offset(3));
+    parking.closed(&"a", Offset(3), Position(2));
     assert_eq!(parking.judge(&"a", Offset(3)), Verdict::Skip, "it has ended");
     assert_eq!(parking.judge(&"a", Offset(4)), Verdict::Skip, "it is parked");
     assert_eq!(parking.judge(&"a", Offset(2)), Verdict::Run, "it is before everything that is parked");

@@ -80,12 +80,14 @@ pub enum ParkReason {
     UnknownType,
     /// The handler parked it.
     Parked,
+    /// An earlier task of its key is parked.
+    Behind,
 }
 
 impl ParkReason {
     /// Every reason there is.
-    pub const ALL: [Self; 5] =
-        [Self::Rejected, Self::Attempts, Self::Undecodable, Self::UnknownType, Self::Parked];
+    pub const ALL: [Self; 6] =
+        [Self::Rejected, Self::Attempts, Self::Undecodable, Self::UnknownType, Self::Parked, Self::Behind];
 
     /// The label's value.
     pub fn label(self) -> &'static str {
@@ -95,6 +97,7 @@ impl ParkReason {
             Self::Undecodable => "undecodable",
             Self::UnknownType => "unknown_type",
             Self::Parked => "parked",
+            Self::Behind => "behind",
         }
     }
 }
@@ -112,8 +115,9 @@ pub fn after_failure(policy: &RetryPolicy, attempt: u32, failure: Failure, jitte
         }
         Failure::Park => Next::Park { reason: ParkReason::Parked },
         Failure::Reject => Next::Reject { reason: ParkReason::Rejected },
-        Failure::Undecodable => Next::Reject { reason: ParkReason::Undecodable },
-        Failure::UnknownType => Next::Reject { reason: ParkReason::UnknownType },
+        // A deployment that reads it may still come, and no later task of the key may overtake it.
+        Failure::Undecodable => Next::Park { reason: ParkReason::Undecodable },
+        Failure::UnknownType => Next::Park { reason: ParkReason::UnknownType },
         // What was asked for is a lower bound; the jitter on top keeps partitions from coming back all at once.
         Failure::Unavailable { retry_after, waits } => Next::Wait {
             after: match retry_after {
@@ -171,13 +175,13 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_succeed_is_rejected_at_its_first_attempt() {
-        let reject = |reason| Next::Reject { reason };
+    fn what_another_attempt_would_not_help_is_put_aside_at_its_first() {
+        let park = |reason| Next::Park { reason };
         let cases = [
-            (Failure::Reject, reject(ParkReason::Rejected)),
-            (Failure::Undecodable, reject(ParkReason::Undecodable)),
-            (Failure::UnknownType, reject(ParkReason::UnknownType)),
-            (Failure::Park, Next::Park { reason: ParkReason::Parked }),
+            (Failure::Reject, Next::Reject { reason: ParkReason::Rejected }),
+            (Failure::Undecodable, park(ParkReason::Undecodable)),
+            (Failure::UnknownType, park(ParkReason::UnknownType)),
+            (Failure::Park, park(ParkReason::Parked)),
         ];
         for (failure, next) in cases {
             assert_eq!(after_failure(&POLICY, 1, failure, 0.5), next);

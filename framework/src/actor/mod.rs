@@ -6,8 +6,10 @@
 mod attempt;
 mod lane;
 mod meter;
+mod parked;
 mod parking;
 mod partition;
+mod redrive;
 mod report;
 mod routes;
 mod runner;
@@ -18,6 +20,7 @@ mod work;
 pub use routes::Routes;
 
 pub(crate) use lane::{Phase, Progress};
+pub(crate) use parked::{Listed, ParkedTasks, Selection};
 pub(crate) use partition::{Spawner, spawner};
 #[cfg(test)]
 pub(crate) use report::Report;

@@ -1,62 +1,167 @@
-//! A task that will not be handled is stored where the operator can read it, and only then has it ended.
+//! A task that will not be handled is stored in the parking journal, and only then has it ended. The journal is read before the first
+//! task begins, so that a new owner knows which keys are parked.
 
-use super::{lane::Order, meter::End, runner::Runner, work::Work};
+use super::{lane::Order, meter::End, parked::Cause, runner::Runner, work::Work};
 use crate::{
-    log::{ParkedRecord, Record},
+    envelope,
+    log::{JournalPage, JournalRead, ParkedRecord, Record},
     metrics as names,
 };
 use bytes::Bytes;
-use partita_core::{Offset, ParkReason, retry};
-use partita_proto::v1::{Parked, parked::Kind};
+use partita_core::{Entry, Offset, ParkReason, Position, Weight, retry};
+use partita_proto::v1::{Parked, parked::End as Closing, parked::Kind};
 use prost::Message;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Between two attempts to store a task while the log refuses it.
+/// Between two attempts to store or read a record of the journal while the log refuses.
 const BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
 
+/// Why a task is put aside.
+pub(super) struct Aside {
+    pub(super) end: End,
+    pub(super) reason: ParkReason,
+    pub(super) detail: String,
+}
+
 impl<W: Work> Runner<W> {
-    /// Stores the task. Returns once the log has it durably, however long that takes: the task has not ended before. An
-    /// order ends the wait, and the task comes again to whoever is assigned the partition next.
-    pub(crate) async fn put_aside(
-        &mut self,
-        record: &Record,
-        end: End,
-        reason: ParkReason,
-        detail: String,
-    ) -> Result<End, Order> {
-        let assignment = &self.setup.assignment;
-        let (partition, offset) = (assignment.partition, record.offset);
-        tracing::warn!(%partition, %offset, reason = reason.label(), "a task is put aside");
-        let parked = Bytes::from(self.note(offset, end, detail));
+    /// Reads the journal, however long that takes; an order ends it.
+    pub(super) async fn read_journal(&mut self) -> Result<(), Order> {
+        let (log, parked) = (self.setup.log.clone(), self.setup.parked.clone());
+        let (partition, epoch) = (self.setup.assignment.partition, self.setup.assignment.epoch);
+        let mut end = Position(0);
+        let mut next = parked.unread();
+        while let Some(from) = next {
+            let page = self.page(from, JournalRead::Notes).await?;
+            for record in &page.records {
+                match record.meaning(self.setup.assignment.topic_id(), log.group()) {
+                    Some(meaning) => parked.read(record.position, &record.key, &meaning),
+                    None => {
+                        tracing::warn!(%partition, position = record.position.0, "a record of the parking journal is not this pipeline's and is left alone");
+                    }
+                }
+            }
+            end = page.next;
+            next = (!page.at_end).then_some(page.next);
+        }
+        parked.claim(end, epoch);
+        let (keys, tasks) = parked.count();
+        if tasks > 0 {
+            tracing::info!(%partition, keys, tasks, "keys are parked: their tasks wait for a redrive");
+        }
+        Ok(())
+    }
+
+    /// Reads a page of the journal, again and again until it can be read.
+    pub(super) async fn page(&mut self, from: Position, read: JournalRead) -> Result<JournalPage, Order> {
+        let partition = self.setup.assignment.partition;
         let mut attempt = 0;
         loop {
             attempt += 1;
-            self.tenured().await?;
-            let task =
-                ParkedRecord { key: record.key.clone(), value: record.value.clone(), parked: parked.clone() };
-            let stored = self.setup.log.park(partition, task);
-            let stored = tokio::select! {
+            let page = self.setup.log.journal(partition, from, read);
+            let error = tokio::select! {
                 biased;
-                stored = stored => stored,
-                () = self.lane.until_stopped() => return Err(Order::Stop),
+                order = self.lane.until_ordered() => return Err(order),
+                page = page => match page {
+                    Ok(page) => return Ok(page),
+                    Err(error) => error,
+                },
             };
-            let Err(error) = stored else { break };
-            tracing::error!(%partition, %offset, %error, attempt, "a task could not be put aside and blocks its partition; it is tried again");
-            let jitter = self.jitter(offset, attempt);
+            tracing::warn!(%partition, %error, attempt, "the parking journal is read again");
+            let jitter = self.jitter(Offset(from.0), attempt);
             self.wait(retry::backoff(attempt, BACKOFF, BACKOFF_MAX, jitter)).await?;
+        }
+    }
+
+    /// Stores the task. Returns once the log has it durably, however long that takes: the task has not ended before. An
+    /// order ends the wait, and the task comes again to whoever is assigned the partition next.
+    pub(super) async fn put_aside(&mut self, record: &Record, aside: Aside) -> Result<End, Order> {
+        let Aside { end, reason, detail } = aside;
+        let (partition, offset) = (self.setup.assignment.partition, record.offset);
+        if reason != ParkReason::Behind {
+            tracing::warn!(%partition, %offset, reason = reason.label(), "a task is put aside");
+        }
+        let decompressed = match envelope::decode(record.value.clone(), self.setup.policy.max_task) {
+            Ok(envelope) => envelope::decompressed_len(&envelope),
+            Err(_) => 0,
+        };
+        let note = Parked {
+            kind: if end == End::Rejected { Kind::Rejected } else { Kind::Parked }.into(),
+            decompressed_size: decompressed,
+            ..self.note(offset, reason.label(), detail)
+        };
+        let position = self.store(record.key.clone(), record.value.clone(), &note, offset).await?;
+        if end == End::Parked {
+            let weight = Weight { value: record.value.len() as u64, decompressed };
+            let entry = Entry { position, weight };
+            self.setup.parked.parked(&record.key, offset, entry, Cause::of(&note));
+        } else {
+            self.setup.parked.closed(&record.key, offset, position);
         }
         metrics::counter!(names::PARKED_TASKS_TOTAL, "reason" => reason.label()).increment(1);
         Ok(end)
     }
 
-    fn note(&self, offset: Offset, end: End, reason: String) -> Vec<u8> {
+    /// Stores the end of a parked task, as `put_aside` does.
+    pub(super) async fn close(
+        &mut self,
+        key: &Bytes,
+        offset: Offset,
+        closing: Closing,
+        reason: String,
+    ) -> Result<(), Order> {
+        let label = match closing {
+            Closing::Done => "done",
+            Closing::Rejected => "rejected",
+            Closing::Dropped | Closing::Unspecified => "dropped",
+        };
+        let note =
+            Parked { kind: Kind::Closed.into(), end: closing.into(), ..self.note(offset, label, reason) };
+        let position = self.store(key.clone(), Bytes::new(), &note, offset).await?;
+        self.setup.parked.closed(key, offset, position);
+        metrics::counter!(names::PARKED_TASKS_ENDED_TOTAL, "outcome" => label).increment(1);
+        Ok(())
+    }
+
+    /// Adds a record to the journal, again and again until the log has it.
+    async fn store(
+        &mut self,
+        key: Bytes,
+        value: Bytes,
+        note: &Parked,
+        offset: Offset,
+    ) -> Result<Position, Order> {
+        let partition = self.setup.assignment.partition;
+        let parked = Bytes::from(note.encode_to_vec());
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            self.tenured().await?;
+            let record = ParkedRecord { key: key.clone(), value: value.clone(), parked: parked.clone() };
+            let stored = self.setup.log.park(partition, record);
+            let stored = tokio::select! {
+                biased;
+                stored = stored => stored,
+                () = self.lane.until_stopped() => return Err(Order::Stop),
+            };
+            let error = match stored {
+                Ok(receipt) => return Ok(receipt.position()),
+                Err(error) => error,
+            };
+            tracing::error!(%partition, %offset, %error, attempt, "a record of the parking journal could not be stored and blocks its partition; it is tried again");
+            let jitter = self.jitter(offset, attempt);
+            self.wait(retry::backoff(attempt, BACKOFF, BACKOFF_MAX, jitter)).await?;
+        }
+    }
+
+    /// What every record of the journal says.
+    fn note(&self, offset: Offset, cause: &str, reason: String) -> Parked {
         let assignment = &self.setup.assignment;
-        let kind = if end == End::Rejected { Kind::Rejected } else { Kind::Parked };
         Parked {
-            kind: kind.into(),
             reason,
             topic: assignment.topic().to_owned(),
+            topic_id: assignment.topic_id().to_owned(),
+            group: self.setup.log.group().to_owned(),
             partition: assignment.partition(),
             offset: offset.0,
             epoch: assignment.epoch(),
@@ -64,7 +169,8 @@ impl<W: Work> Runner<W> {
             parked_at_ms: SystemTime::now()
                 .duration_since(UNIX_EPOCH)
                 .map_or(0, |since| since.as_millis() as u64),
+            cause: cause.to_owned(),
+            ..Parked::default()
         }
-        .encode_to_vec()
     }
 }

@@ -1,6 +1,6 @@
 //! What an actor tells the supervisor, and when: finished offsets go in ranges, not one by one.
 
-use super::meter::{End, Meter};
+use super::meter::Meter;
 use actix::Recipient;
 use partita_core::{Epoch, Event, Offset, Partition};
 use std::{ops::Range, time::Duration};
@@ -33,13 +33,16 @@ impl Finished {
         Self { reports, partition, epoch, range, flushed: Instant::now(), meter }
     }
 
+    pub(crate) fn meter_mut(&mut self) -> &mut Meter {
+        &mut self.meter
+    }
+
     pub(crate) fn meter(&self) -> &Meter {
         &self.meter
     }
 
-    /// A task ended.
-    pub(crate) fn add(&mut self, offset: Offset, end: End, created_at_ms: u64, now: Instant) {
-        self.meter.ended(end, created_at_ms, now);
+    /// A task has ended.
+    pub(crate) fn add(&mut self, offset: Offset, now: Instant) {
         if self.range.end != offset || self.is_empty() {
             self.flush();
             self.range = offset..offset;

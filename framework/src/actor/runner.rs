@@ -7,6 +7,8 @@ use super::{
     attempt::{Attempted, attempt, guarded, guarded_call},
     lane::{Lane, Order, Phase, Progress},
     meter::{End, Meter},
+    parked::ParkedTasks,
+    parking::Aside,
     report::{Finished, Report},
     work::{Factory, Failure, Work, task},
 };
@@ -19,9 +21,10 @@ use crate::{
 };
 use actix::Recipient;
 use bytes::Bytes;
-use partita_core::{Next, Offset, ParkReason, RetryPolicy, retry};
+use partita_core::{Next, Offset, ParkReason, RetryPolicy, Verdict, retry};
 use partita_proto::v1::Envelope;
 use std::{
+    convert::Infallible,
     rc::Rc,
     sync::Arc,
     time::{Duration, UNIX_EPOCH},
@@ -46,6 +49,7 @@ pub(crate) struct Setup {
     pub(crate) log: Arc<dyn TaskLog>,
     pub(crate) decode: MemoryPool,
     pub(crate) tenure: Tenure,
+    pub(crate) parked: Arc<ParkedTasks>,
     pub(crate) policy: Policy,
     pub(crate) reports: Recipient<Report>,
     pub(crate) progress: Arc<Progress>,
@@ -61,7 +65,7 @@ pub(crate) struct Policy {
 }
 
 /// Why the runner ends.
-enum Ending {
+pub(super) enum Ending {
     Ordered(Order),
     /// The handler cannot be made.
     Broken,
@@ -79,7 +83,7 @@ pub(crate) struct Runner<W> {
     pub(super) ctx: TaskContext,
     factory: Factory<W>,
     work: Option<W>,
-    finished: Finished,
+    pub(super) finished: Finished,
     now: Instant,
     turn: (Instant, u32),
     alive: bool,
@@ -132,24 +136,36 @@ impl<W: Work> Runner<W> {
     }
 
     async fn serve(&mut self) -> Ending {
-        if let Err(ending) = self.make().await {
-            return ending;
+        match self.go_on().await {
+            Err(ending) => ending,
+            Ok(never) => match never {},
         }
+    }
+
+    async fn go_on(&mut self) -> Result<Infallible, Ending> {
+        self.read_journal().await?;
+        self.make().await?;
         loop {
             if let Some(order) = self.lane.ordered() {
-                return order.into();
+                return Err(order.into());
             }
             if self.setup.progress.is_stopped() {
-                return Order::Stop.into();
+                return Err(Order::Stop.into());
             }
-            if let Some(record) = self.lane.take() {
-                if let Err(ending) = self.one(record).await {
-                    return ending;
-                }
+            let next = self.lane.take();
+            let taken = next.is_some();
+            if let Some(record) = next {
+                self.one(record).await?;
+            }
+            if self.redrive_some().await? || taken {
                 self.breathe().await;
             } else {
                 self.finished.flush();
-                self.lane.wait().await;
+                tokio::select! {
+                    biased;
+                    () = self.lane.wait() => {}
+                    () = self.setup.parked.asked() => {}
+                }
                 self.now = Instant::now();
                 self.turn = (self.now, 0);
             }
@@ -191,23 +207,59 @@ impl<W: Work> Runner<W> {
     /// Takes one record to its end.
     async fn one(&mut self, record: Record) -> Result<(), Ending> {
         self.ctx.attempt = 0;
-        let mut created_at_ms = record.timestamp_ms.max(0) as u64;
-        let end = match self.open(&record).await? {
-            Ok(opened) => {
-                created_at_ms = opened.envelope.created_at_ms;
-                self.attempts(&record, opened).await?
+        let received_at_ms = record.timestamp_ms.max(0) as u64;
+        let ended = match self.setup.parked.judge(&record.key, record.offset) {
+            Verdict::Run => match self.try_task(&record, None).await? {
+                Tried::Done { created_at_ms } => Some((End::Done, created_at_ms)),
+                Tried::Aside(aside, created_at_ms) => {
+                    Some((self.put_aside(&record, aside).await?, created_at_ms))
+                }
+            },
+            Verdict::Park => {
+                let detail = "an earlier task of its key is parked".to_owned();
+                let aside = Aside { end: End::Parked, reason: ParkReason::Behind, detail };
+                Some((self.put_aside(&record, aside).await?, received_at_ms))
             }
-            Err(error) => {
-                self.put_aside(&record, End::Rejected, ParkReason::Undecodable, error.to_string()).await?
-            }
+            Verdict::Skip => None,
         };
         self.setup.progress.ended(record.weight());
-        self.finished.add(record.offset, end, created_at_ms, self.now);
+        if let Some((end, created_at_ms)) = ended {
+            self.finished.meter_mut().ended(end, created_at_ms, self.now);
+        }
+        self.setup.parked.passed(record.offset.next());
+        self.finished.add(record.offset, self.now);
         Ok(())
     }
 
+    /// Reads a record and tries its task. `memory`: holds the record's and its payload's bytes already.
+    pub(super) async fn try_task(
+        &mut self,
+        record: &Record,
+        memory: Option<Reservation>,
+    ) -> Result<Tried, Ending> {
+        match self.open(record, memory).await? {
+            Ok(opened) => {
+                let created_at_ms = opened.envelope.created_at_ms;
+                Ok(match self.attempts(record, opened).await? {
+                    None => Tried::Done { created_at_ms },
+                    Some(aside) => Tried::Aside(aside, created_at_ms),
+                })
+            }
+            Err(error) => {
+                // Without a key it can hold nothing up, and nobody could name it.
+                let end = if record.key.is_empty() { End::Rejected } else { End::Parked };
+                let aside = Aside { end, reason: ParkReason::Undecodable, detail: error.to_string() };
+                Ok(Tried::Aside(aside, record.timestamp_ms.max(0) as u64))
+            }
+        }
+    }
+
     /// Reads the envelope and takes the payload out, once memory for it is reserved.
-    async fn open(&mut self, record: &Record) -> Result<Result<Opened, EnvelopeError>, Order> {
+    async fn open(
+        &mut self,
+        record: &Record,
+        memory: Option<Reservation>,
+    ) -> Result<Result<Opened, EnvelopeError>, Order> {
         if record.key.is_empty() {
             return Ok(Err(EnvelopeError::NoKey));
         }
@@ -220,10 +272,10 @@ impl<W: Work> Runner<W> {
             return Ok(envelope::payload(&mut envelope).map(|payload| Opened {
                 envelope,
                 payload,
-                _memory: None,
+                _memory: memory,
             }));
         }
-        let memory = match self.setup.decode.try_reserve(size) {
+        let memory = match memory.or_else(|| self.setup.decode.try_reserve(size)) {
             Some(memory) => memory,
             None => {
                 self.finished.flush();
@@ -239,8 +291,8 @@ impl<W: Work> Runner<W> {
         Ok(opened.map(|(envelope, payload)| Opened { envelope, payload, _memory: Some(memory) }))
     }
 
-    /// Tries a task until it succeeds or is put aside.
-    async fn attempts(&mut self, record: &Record, opened: Opened) -> Result<End, Ending> {
+    /// Tries a task until it succeeds or is to be put aside.
+    async fn attempts(&mut self, record: &Record, opened: Opened) -> Result<Option<Aside>, Ending> {
         let Opened { envelope, payload, _memory } = opened;
         self.present(record, &envelope);
         let mut envelope = Some(envelope);
@@ -259,7 +311,7 @@ impl<W: Work> Runner<W> {
                 self.discard();
             }
             let Failed { failure, label, message } = match explain(attempted, waits) {
-                Explained::Done => return Ok(End::Done),
+                Explained::Done => return Ok(None),
                 Explained::Stopped => return Err(Order::Stop.into()),
                 Explained::Failed(failed) => failed,
             };
@@ -276,10 +328,10 @@ impl<W: Work> Runner<W> {
                         after
                     }
                     Next::Park { reason } => {
-                        return Ok(self.put_aside(record, End::Parked, reason, message).await?);
+                        return Ok(Some(Aside { end: End::Parked, reason, detail: message }));
                     }
                     Next::Reject { reason } => {
-                        return Ok(self.put_aside(record, End::Rejected, reason, message).await?);
+                        return Ok(Some(Aside { end: End::Rejected, reason, detail: message }));
                     }
                 };
             metrics::counter!(names::TASK_RETRIES_TOTAL, "reason" => label).increment(1);
@@ -399,6 +451,14 @@ impl<W: Work> Runner<W> {
             }
         }
     }
+}
+
+/// What a task came to.
+pub(super) enum Tried {
+    /// Its handler succeeded.
+    Done { created_at_ms: u64 },
+    /// It is to be put aside; when it was made.
+    Aside(Aside, u64),
 }
 
 /// A record that has been read.

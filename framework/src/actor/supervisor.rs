@@ -2,6 +2,7 @@
 
 use super::{
     lane::{Order, Progress},
+    parked::ParkedTasks,
     partition::{ActorHandle, Spawner},
     report::Report,
     runner::{Policy, Setup},
@@ -9,7 +10,7 @@ use super::{
 };
 use crate::{
     handler::Assignment,
-    log::{ConsumerCommand, ConsumerEvent, ConsumerHandle, Lane, TaskLog, Tenure},
+    log::{self, ConsumerCommand, ConsumerEvent, ConsumerHandle, Lane, TaskLog, Tenure},
     memory::MemoryPool,
     status::PipelineStatus,
 };
@@ -45,6 +46,10 @@ pub(crate) struct Supervisor {
     consumer: ConsumerHandle,
     member: GroupMember,
     actors: BTreeMap<Partition, Started>,
+    /// What is parked in each partition; a partition's next actor goes on from it.
+    parked: BTreeMap<Partition, Arc<ParkedTasks>>,
+    /// Where the partitions that are being offered begin.
+    offered: BTreeMap<Partition, log::Start>,
     telemetry: Telemetry,
     topic: Arc<str>,
     began: Instant,
@@ -81,6 +86,8 @@ impl Supervisor {
             consumer,
             member: GroupMember::new(setup.member),
             actors: BTreeMap::new(),
+            parked: BTreeMap::new(),
+            offered: BTreeMap::new(),
             telemetry: Telemetry::new(setup.log.topic()),
             topic: setup.log.topic().into(),
             began: Instant::now(),
@@ -102,7 +109,7 @@ impl Supervisor {
 
     fn act(&mut self, action: Action, ctx: &mut Context<Self>) {
         match action {
-            Action::Start { partition, epoch, .. } => self.start(partition, epoch, ctx),
+            Action::Start { partition, epoch, start } => self.start(partition, epoch, start, ctx),
             Action::Drain { partition, epoch } => {
                 let deadline = std::time::Instant::now() + self.drain_time();
                 self.order(partition, epoch, Order::Drain(deadline));
@@ -128,6 +135,11 @@ impl Supervisor {
             }
             Action::Commit { commit, offsets } => {
                 self.telemetry.committing(commit);
+                let marked = |(partition, offset): (Partition, Offset)| {
+                    let mark = self.parked.get(&partition).map(|parked| parked.mark(offset));
+                    (partition, offset, mark.unwrap_or_default())
+                };
+                let offsets = offsets.into_iter().map(marked).collect();
                 self.consumer.send(ConsumerCommand::Commit { commit, offsets });
             }
             Action::Close => self.consumer.send(ConsumerCommand::Close),
@@ -137,7 +149,7 @@ impl Supervisor {
     }
 
     /// Starts an actor on the arbiter that has the fewest.
-    fn start(&mut self, partition: Partition, epoch: Epoch, ctx: &mut Context<Self>) {
+    fn start(&mut self, partition: Partition, epoch: Epoch, start: Offset, ctx: &mut Context<Self>) {
         let mut load = vec![0_usize; self.setup.arbiters.len()];
         for (other, started) in &self.actors {
             load[started.arbiter] += usize::from(*other != partition);
@@ -146,7 +158,18 @@ impl Supervisor {
         // Asked each time: a log that was away at the start did not know it then.
         let topic_id = self.setup.log.topic_id().into();
         let assignment = Assignment { topic: self.topic.clone(), topic_id, partition, epoch };
+        let parked = match self.offered.remove(&partition) {
+            Some(log::Start { mark, journal_end, .. }) => ParkedTasks::new(mark, start, Some(journal_end)),
+            // The former actor may have added to the journal, up to its last moment.
+            None => {
+                let mark = self.parked.get(&partition).map(|parked| parked.mark(start));
+                ParkedTasks::new(mark.unwrap_or_default(), start, None)
+            }
+        };
+        let parked = Arc::new(parked);
+        self.parked.insert(partition, parked.clone());
         let setup = Setup {
+            parked: parked.clone(),
             assignment,
             log: self.setup.log.clone(),
             decode: self.setup.decode.clone(),
@@ -157,7 +180,7 @@ impl Supervisor {
         };
         let handle = (self.setup.spawner)(&self.setup.arbiters[arbiter], setup);
         if let Some(view) = self.member.partition(partition) {
-            self.setup.status.own(view, handle.progress.clone());
+            self.setup.status.own(view, handle.progress.clone(), parked);
         }
         self.actors.insert(partition, Started { handle, arbiter });
         tracing::debug!(%partition, %epoch, "started");
@@ -196,6 +219,7 @@ impl Supervisor {
 
     fn release(&mut self, partition: Partition) {
         self.actors.remove(&partition);
+        self.parked.remove(&partition);
         self.setup.status.disown(partition);
         self.telemetry.clear(partition);
         tracing::debug!(%partition, "released");
@@ -208,6 +232,7 @@ impl Supervisor {
 
     fn exit(&mut self, exit: Exit) {
         self.actors.clear();
+        self.parked.clear();
         self.release_given_up();
         if exit == Exit::Fatal {
             self.setup.status.set_fatal("the consumer ended without being told to".into());
@@ -252,7 +277,9 @@ impl Supervisor {
             }
             ConsumerEvent::Assigned { intent, generation, partitions } => {
                 self.telemetry.rebalance("assigned");
-                Some(Event::Assigned { intent, generation, partitions })
+                let starts = partitions.iter().map(|start| (start.partition, start.offset)).collect();
+                self.offered = partitions.into_iter().map(|start| (start.partition, start)).collect();
+                Some(Event::Assigned { intent, generation, partitions: starts })
             }
             ConsumerEvent::Revoking { intent, partitions } => {
                 self.telemetry.rebalance("revoked");

@@ -1,13 +1,15 @@
 //! The operators' listener: metrics, health and status, on an address of its own and on a thread of its own, so that it
 //! answers while the front door or the log does not.
 //!
-//! What it shows comes through [`AdminSources`]; it knows neither the actors nor the log.
+//! What it shows comes through [`AdminSources`]; it knows neither the actors nor the log. Verbs are POST, and each leaves a line in the
+//! log under the target `partita::audit`.
 
+mod parked;
 mod routes;
 #[cfg(test)]
 mod tests;
 
-use crate::Error;
+use crate::{Error, ParkedDesk};
 use actix_web::{App, HttpServer, dev::ServerHandle, web};
 use std::{
     net::{SocketAddr, TcpListener},
@@ -32,6 +34,10 @@ pub struct AdminSources {
     pub status: Ask<serde_json::Value>,
     /// `/admin/v1/partitions`.
     pub partitions: Ask<serde_json::Value>,
+    /// `/admin/v1/parked`.
+    pub parked: ParkedDesk,
+    /// What verbs ask for as a bearer token, if anything.
+    pub token: Option<String>,
 }
 
 /// The open listener.

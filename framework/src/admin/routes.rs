@@ -1,6 +1,6 @@
 //! What the admin listener answers.
 
-use super::AdminSources;
+use super::{AdminSources, parked};
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header::{ALLOW, CACHE_CONTROL},
@@ -16,10 +16,11 @@ pub(super) fn configure(services: &mut ServiceConfig) {
         .service(resource("/livez").route(web::get().to(livez)))
         .service(resource("/readyz").route(web::get().to(readyz)))
         .service(resource("/admin/v1/status").route(web::get().to(status)))
-        .service(resource("/admin/v1/partitions").route(web::get().to(partitions)));
+        .service(resource("/admin/v1/partitions").route(web::get().to(partitions)))
+        .configure(parked::configure);
 }
 
-fn resource(path: &str) -> actix_web::Resource {
+pub(super) fn resource(path: &str) -> actix_web::Resource {
     web::resource(path).default_service(web::to(other_method))
 }
 
@@ -50,21 +51,32 @@ async fn partitions(sources: Data<AdminSources>) -> HttpResponse {
 
 pub(super) async fn not_found(request: HttpRequest) -> HttpResponse {
     let detail = format!(
-        "{} is not served here; /metrics, /livez, /readyz, /admin/v1/status and /admin/v1/partitions are",
+        "{} is not served here; /metrics, /livez, /readyz, /admin/v1/status, /admin/v1/partitions and /admin/v1/parked are",
         request.path()
     );
     problem(404, "not_found", "There is nothing here", &detail, json!({}))
 }
 
 async fn other_method() -> HttpResponse {
-    let mut response =
-        problem(405, "method_not_allowed", "The method is not allowed here", "use GET", json!({}));
-    response.headers_mut().insert(ALLOW, actix_web::http::header::HeaderValue::from_static("GET"));
+    only("GET")
+}
+
+/// The answer to another method.
+pub(super) fn only(method: &'static str) -> HttpResponse {
+    let help = format!("use {method}");
+    let mut response = problem(405, "method_not_allowed", "The method is not allowed here", &help, json!({}));
+    response.headers_mut().insert(ALLOW, actix_web::http::header::HeaderValue::from_static(method));
     response
 }
 
 /// An error as problem details; `more` is added to it.
-fn problem(status: u16, code: &str, title: &str, detail: &str, more: serde_json::Value) -> HttpResponse {
+pub(super) fn problem(
+    status: u16,
+    code: &str,
+    title: &str,
+    detail: &str,
+    more: serde_json::Value,
+) -> HttpResponse {
     let mut body = json!({
         "type": format!("urn:partita:problem:{code}"),
         "title": title,

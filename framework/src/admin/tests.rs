@@ -1,4 +1,5 @@
 use super::*;
+use crate::{memory::MemoryPool, status::PipelineStatus, testing::ScriptedLog};
 use std::{
     io::{Read, Write},
     net::TcpStream,
@@ -26,6 +27,13 @@ async fn health_and_status_are_told_as_the_sources_tell_them() {
         not_ready: Arc::new(move || told.lock().unwrap().clone()),
         status: Arc::new(|| serde_json::json!({"role": "all"})),
         partitions: Arc::new(|| serde_json::json!([{"partition": 3}])),
+        parked: ParkedDesk {
+            log: Arc::new(ScriptedLog::new(2)),
+            status: Arc::new(PipelineStatus::new(2)),
+            memory: MemoryPool::new("decode", 1 << 20),
+            max_task: 1 << 20,
+        },
+        token: Some("a token".into()),
     };
     let admin = start(SocketAddr::from(([127, 0, 0, 1], 0)), sources).unwrap();
     let at = admin.address();
@@ -48,5 +56,23 @@ async fn health_and_status_are_told_as_the_sources_tell_them() {
     assert!(get(at, "GET", "/nothing").await.starts_with("HTTP/1.1 404"));
     let post = get(at, "POST", "/readyz").await;
     assert!(post.starts_with("HTTP/1.1 405") && post.to_lowercase().contains("allow: get"), "{post}");
+
+    assert!(get(at, "GET", "/admin/v1/parked").await.ends_with("{\"next\":null,\"parked\":[]}"));
+    for (path, status) in [
+        ("/admin/v1/parked?partition=1", "409"),
+        ("/admin/v1/parked?partition=2", "404"),
+        ("/admin/v1/parked?limit=0", "400"),
+        ("/admin/v1/parked?lim=1", "400"),
+        ("/admin/v1/parked/1-7", "409"),
+        ("/admin/v1/parked/seven", "400"),
+        ("/admin/v1/parked/1-7/payload", "401"),
+        ("/admin/v1/parked/redrive", "405"),
+    ] {
+        let answer = get(at, "GET", path).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{path}: {answer}");
+        assert!(answer.contains("\"code\""), "{path}: {answer}");
+    }
+    let unauthorized = get(at, "POST", "/admin/v1/parked/drop").await;
+    assert!(unauthorized.starts_with("HTTP/1.1 401") && unauthorized.contains("Bearer"), "{unauthorized}");
     admin.stop().await;
 }

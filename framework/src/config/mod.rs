@@ -175,11 +175,13 @@ impl Default for FrontDoorConfig {
 pub struct AdminConfig {
     /// The address to listen on.
     pub listen: SocketAddr,
+    /// What operator verbs, and the payloads of parked tasks, ask for as `Authorization: Bearer …`. Unset: nothing.
+    pub token: Option<String>,
 }
 
 impl Default for AdminConfig {
     fn default() -> Self {
-        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8081)) }
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8081)), token: None }
     }
 }
 

@@ -41,6 +41,9 @@ impl Layered {
         let default = lookup(&self.defaults, setting.path);
         let _ = writeln!(out, "# {}", setting.help);
         let _ = match (lookup(&self.values, setting.path), origin) {
+            (Some(_), origin) if setting.path == "admin.token" => {
+                writeln!(out, "# {name} = \"(not shown)\"    # {origin}")
+            }
             (None, _) => writeln!(out, "# {name} = {}    # unset", setting.example),
             (Some(value), Origin::Default) => writeln!(out, "{name} = {value}    # default"),
             (Some(value), origin) => match default {

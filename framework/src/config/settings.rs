@@ -41,6 +41,7 @@ pub const SETTINGS: &[Setting] = settings! {
     "front_door.compression", Kind::Choice(&["zstd", "none"]), "\"zstd\"", "Whether payloads that arrive uncompressed are stored compressed.";
     "front_door.compression_min", Kind::Size, "\"16KiB\"", "Smaller payloads are stored as they are.";
     "admin.listen", Kind::Address, "\"127.0.0.1:8081\"", "Where operators and Prometheus ask.";
+    "admin.token", Kind::Text, "\"…\"", "What operator verbs, and the payloads of parked tasks, ask for as a bearer token. Unset: nothing.";
     "memory.budget", Kind::Size, "\"512MiB\"", "All the bytes that tasks may occupy in this process.";
     "limits.max_task", Kind::Size, "\"100MB\"", "The largest payload of a task, without any compression.";
     "worker.threads", Kind::Integer, "4", "Threads that run the partition actors. Unset: one for each core.";

@@ -68,6 +68,9 @@ fn check(config: &Config) -> Result<(), Finding> {
     check_log(config)?;
     check_times(config)?;
     check_counts(config)?;
+    ensure(config.admin.token.as_deref() != Some(""), "admin.token", || {
+        "is empty\nhelp: unset it to ask for none, or set a long random one".into()
+    })?;
     let (front_door, admin) = (config.front_door.listen, config.admin.listen);
     ensure(front_door != admin || admin.port() == 0, "admin.listen", || {
         format!("{admin} is the front door's address too\nhelp: give each listener a port of its own")

@@ -7,16 +7,20 @@
 
 mod batch;
 pub mod embedded;
+pub(crate) mod journal;
 pub mod kafka;
 mod tenure;
 
 pub use batch::{Batch, Record};
+pub use journal::{
+    JournalError, JournalFuture, JournalPage, JournalRead, JournalRecord, ParkedRecord, Start,
+};
 pub use tenure::Tenure;
 
 use crate::memory::Reservation;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use partita_core::{CommitId, Epoch, Intent, Offset, Outstanding, Partition};
+use partita_core::{CommitId, Epoch, Intent, Mark, Offset, Outstanding, Partition, Position};
 use std::{sync::Arc, time::Duration};
 
 /// The writing half of a log: durable appends, in the order of the calls.
@@ -34,8 +38,17 @@ pub trait TaskLog: Send + Sync + 'static {
     /// when it is durable or is known not to be. Dropping the future does not take the record back.
     fn append(&self, partition: Partition, record: NewRecord) -> AppendFuture;
 
-    /// Stores a task that will not be handled where the operator can read it, as durably as `append` does.
-    fn park(&self, partition: Partition, task: ParkedRecord) -> AppendFuture;
+    /// Adds a record to the partition's parking journal, as durably and in the same way as `append` does. The receipt's offset is the
+    /// record's [`Position`].
+    fn park(&self, partition: Partition, record: ParkedRecord) -> AppendFuture;
+
+    /// Reads the partition's parking journal from this place on. Places may be missing; the order is that of the `park` calls.
+    fn journal(&self, partition: Partition, from: Position, read: JournalRead) -> JournalFuture;
+
+    /// The consumer group that this process is a member of; empty where there are no groups.
+    fn group(&self) -> &str {
+        ""
+    }
 
     /// May appends be expected to succeed?
     fn health(&self) -> LogHealth;
@@ -56,17 +69,6 @@ pub struct NewRecord {
     pub value: Bytes,
     /// The memory that `value` was reserved from: released when the log holds the bytes no longer.
     pub reservation: Option<Reservation>,
-}
-
-/// A task that is put aside, with the reason.
-#[derive(Debug)]
-pub struct ParkedRecord {
-    /// The task's key.
-    pub key: Bytes,
-    /// The record's value, as it was read.
-    pub value: Bytes,
-    /// Why and when, as an encoded `partita.v1.Parked`.
-    pub parked: Bytes,
 }
 
 /// Where a durable record is.
@@ -179,8 +181,8 @@ pub enum ConsumerEvent {
         intent: Intent,
         /// The group's generation.
         generation: u32,
-        /// Each partition with the first offset it will deliver: what is committed, else the log's first.
-        partitions: Vec<(Partition, Offset)>,
+        /// Each partition with where it begins.
+        partitions: Vec<Start>,
     },
     /// Partitions are taken back in good order. The lanes deliver nothing from now on.
     Revoking {
@@ -257,8 +259,8 @@ pub enum ConsumerCommand {
     Commit {
         /// The number to answer with.
         commit: CommitId,
-        /// For each partition the next offset to read.
-        offsets: Vec<(Partition, Offset)>,
+        /// For each partition the next offset to read, and what the next owner of its parking journal has to know.
+        offsets: Vec<(Partition, Offset, Mark)>,
     },
     /// Leave the group and end.
     Close,

@@ -35,6 +35,7 @@ use crate::{
     handler::{Assignment, TaskHandler},
     log::{TaskConsumer, TaskLog},
     memory::MemoryBudget,
+    parked::ParkedDesk,
     status::PipelineStatus,
 };
 use listeners::Extras;
@@ -72,6 +73,18 @@ pub(crate) struct Shared {
     pub(crate) log: Arc<dyn TaskLog>,
     pub(crate) memory: MemoryBudget,
     pub(crate) status: Arc<PipelineStatus>,
+}
+
+impl Shared {
+    /// What operators may ask of parked tasks.
+    pub(crate) fn parked(&self) -> ParkedDesk {
+        ParkedDesk {
+            log: self.log.clone(),
+            status: self.status.clone(),
+            memory: self.memory.decode.clone(),
+            max_task: self.config.limits.max_task.as_u64(),
+        }
+    }
 }
 
 /// Where pipelines begin.

@@ -1,7 +1,7 @@
 //! A pipeline that runs, and its end: each step waits for the one before, all of them within one deadline.
 
 use super::{Shared, listeners::Listeners, workers::Workers};
-use crate::{Config, Error, log::TaskLog, memory::MemoryBudget, status::PipelineStatus};
+use crate::{Config, Error, log::TaskLog, memory::MemoryBudget, parked::ParkedDesk, status::PipelineStatus};
 use partita_core::Exit;
 use std::{
     fmt,
@@ -30,6 +30,11 @@ impl Running {
     /// Where tasks are taken, with the port that was chosen where 0 was asked for; none for a worker.
     pub fn front_door(&self) -> Option<SocketAddr> {
         self.front_door
+    }
+
+    /// What operators may ask of parked tasks, for the program itself.
+    pub fn parked(&self) -> ParkedDesk {
+        self.shared.parked()
     }
 
     /// Where operators ask.

@@ -8,6 +8,7 @@ use crate::{
     handler::{Assignment, TaskHandler},
     log::{NewRecord, Receipt, TaskLog},
     memory::MemoryBudget,
+    parked::ParkedDesk,
     pipeline::{Shared, workers},
     status::PipelineStatus,
 };
@@ -271,6 +272,11 @@ impl TestPipeline {
         let mut exit = self.exit.clone();
         let ended = exit.wait_for(Option::is_some).await.map(|exit| *exit);
         ended.ok().flatten().unwrap_or(Exit::Fatal)
+    }
+
+    /// What operators may ask of parked tasks.
+    pub fn parked(&self) -> ParkedDesk {
+        self.shared.parked()
     }
 
     /// The log, to make things happen.

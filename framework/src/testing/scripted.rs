@@ -4,21 +4,25 @@
 //! and is shown by [`ScriptedLog::foreign_commits`].
 
 use crate::log::{
-    AppendError, AppendFuture, Batch, ConsumerCommand, ConsumerEvent, ConsumerHandle, ConsumerPort, Lane,
-    LogHealth, NewRecord, NotWritten, ParkedRecord, Receipt, TaskConsumer, TaskLog, Tenure,
+    AppendError, AppendFuture, Batch, ConsumerCommand, ConsumerEvent, ConsumerHandle, ConsumerPort,
+    JournalFuture, JournalPage, JournalRead, JournalRecord, Lane, LogHealth, NewRecord, NotWritten,
+    ParkedRecord, Receipt, Start, TaskConsumer, TaskLog, Tenure,
 };
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
 use futures_util::future::{BoxFuture, FutureExt, ready};
-use partita_core::{Intent, Offset, Partition};
-use partita_proto::v1::Parked;
+use partita_core::{Intent, Mark, Offset, Partition, Position};
+use partita_proto::v1::{Parked, parked::Kind};
 use prost::Message;
 use std::{
     collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
+
+/// Records of a journal that are read at once: few, so that tests turn pages.
+const PAGE: usize = 2;
 
 /// The log, and its script. Clones are the same log.
 #[derive(Clone)]
@@ -39,6 +43,7 @@ struct State {
     generation: u32,
     history: Vec<Step>,
     foreign_commits: Vec<(Partition, Offset)>,
+    lost_at: BTreeMap<Partition, Instant>,
     fail_commits: u32,
     fail_parks: u32,
     manual: bool,
@@ -50,8 +55,8 @@ struct State {
 #[derive(Default)]
 struct Stored {
     records: Vec<(Bytes, Bytes)>,
-    committed: Option<Offset>,
-    parked: Vec<Parked>,
+    committed: Option<(Offset, Mark)>,
+    journal: Vec<ParkedRecord>,
 }
 
 /// A partition that is owned. It delivers while it has an open lane.
@@ -66,6 +71,8 @@ struct Delivery {
 pub enum Step {
     /// A task was put aside.
     Parked(Partition, Offset),
+    /// A parked task reached its end.
+    Closed(Partition, Offset),
     /// An offset was committed: the next to read.
     Committed(Partition, Offset),
 }
@@ -122,7 +129,7 @@ impl ScriptedLog {
         let generation = state.generation;
         let offer: Vec<Partition> = partitions.iter().copied().map(Partition).collect();
         offer.iter().for_each(|&partition| state.withdraw(partition));
-        let starts = offer.iter().map(|&partition| (partition, state.start(partition))).collect();
+        let starts = offer.iter().map(|&partition| state.start(partition)).collect();
         state.offered.insert(intent, offer);
         state.tell(ConsumerEvent::Assigned { intent, generation, partitions: starts });
     }
@@ -149,6 +156,7 @@ impl ScriptedLog {
         for partition in &partitions {
             state.withdraw(*partition);
             state.lanes.remove(partition);
+            state.lost_at.insert(*partition, Instant::now());
         }
         state.tell(ConsumerEvent::Lost { partitions });
     }
@@ -191,7 +199,7 @@ impl ScriptedLog {
 
     /// The next offset to read, as committed.
     pub fn committed(&self, partition: u32) -> Option<Offset> {
-        self.state().partitions.get(partition as usize)?.committed
+        Some(self.state().partitions.get(partition as usize)?.committed.as_ref()?.0)
     }
 
     /// The offset after the last record.
@@ -201,7 +209,20 @@ impl ScriptedLog {
 
     /// The tasks of a partition that were put aside, as they were noted.
     pub fn parked(&self, partition: u32) -> Vec<Parked> {
-        self.state().partitions.get(partition as usize).map_or_else(Vec::new, |stored| stored.parked.clone())
+        let mut notes = self.journal_of(partition);
+        notes.retain(|note| note.kind() != Kind::Closed);
+        notes
+    }
+
+    /// What a partition's parking journal says, record by record.
+    pub fn journal_of(&self, partition: u32) -> Vec<Parked> {
+        let state = self.state();
+        let journal = state.partitions.get(partition as usize).map(|stored| &stored.journal);
+        journal
+            .into_iter()
+            .flatten()
+            .filter_map(|record| Parked::decode(record.parked.clone()).ok())
+            .collect()
     }
 
     /// Whether the partition is owned, also while it is being given back.
@@ -214,7 +235,8 @@ impl ScriptedLog {
         self.state().history.clone()
     }
 
-    /// Commits for partitions that were not owned: there must be none.
+    /// Commits for partitions that were not owned: there must be none. One of the very moment of a loss, by a clock that is paused, was
+    /// sent before it was heard of, and is only not stored.
     pub fn foreign_commits(&self) -> Vec<(Partition, Offset)> {
         self.state().foreign_commits.clone()
     }
@@ -229,7 +251,7 @@ impl ScriptedLog {
         let state = self.state();
         (0..self.partitions)
             .filter(|&p| {
-                let committed = state.partitions[p as usize].committed.unwrap_or_default();
+                let committed = state.committed(Partition(p));
                 committed < state.end(Partition(p))
             })
             .collect()
@@ -266,8 +288,16 @@ impl State {
         Intent(self.intents)
     }
 
-    fn start(&self, partition: Partition) -> Offset {
-        self.partitions.get(partition.0 as usize).and_then(|stored| stored.committed).unwrap_or_default()
+    fn committed(&self, partition: Partition) -> Offset {
+        let stored = self.partitions.get(partition.0 as usize);
+        stored.and_then(|stored| stored.committed.as_ref()).map(|(offset, _)| *offset).unwrap_or_default()
+    }
+
+    fn start(&self, partition: Partition) -> Start {
+        let stored = self.partitions.get(partition.0 as usize);
+        let (offset, mark) = stored.and_then(|stored| stored.committed.clone()).unwrap_or_default();
+        let journal_end = Position(stored.map_or(0, |stored| stored.journal.len() as u64));
+        Start { partition, offset, mark, journal_end }
     }
 
     fn end(&self, partition: Partition) -> Offset {
@@ -344,18 +374,18 @@ impl State {
         delivered
     }
 
-    fn commit(&mut self, offsets: Vec<(Partition, Offset)>) -> (Vec<Partition>, Option<String>) {
+    fn commit(&mut self, offsets: Vec<(Partition, Offset, Mark)>) -> (Vec<Partition>, Option<String>) {
         if self.fail_commits > 0 {
             self.fail_commits -= 1;
             return (Vec::new(), Some("the script says that this commit fails".into()));
         }
         let mut committed = Vec::new();
-        for (partition, offset) in offsets {
+        for (partition, offset, mark) in offsets {
             if self.lanes.contains_key(&partition) {
-                self.partitions[partition.0 as usize].committed = Some(offset);
+                self.partitions[partition.0 as usize].committed = Some((offset, mark));
                 self.history.push(Step::Committed(partition, offset));
                 committed.push(partition);
-            } else {
+            } else if self.lost_at.get(&partition) != Some(&Instant::now()) {
                 self.foreign_commits.push((partition, offset));
             }
         }
@@ -392,20 +422,45 @@ impl TaskLog for ScriptedLog {
         ready(appended).boxed()
     }
 
-    fn park(&self, partition: Partition, task: ParkedRecord) -> AppendFuture {
+    fn park(&self, partition: Partition, record: ParkedRecord) -> AppendFuture {
         let mut state = self.state();
         if state.fail_parks > 0 {
             state.fail_parks -= 1;
             return ready(Err(refused(NotWritten::Away, "the script says that parking fails"))).boxed();
         }
-        let stored = Parked::decode(task.parked).ok().zip(state.partitions.get_mut(partition.0 as usize));
-        let Some((parked, stored)) = stored else {
+        let note = Parked::decode(record.parked.clone()).ok();
+        let Some((note, stored)) = note.zip(state.partitions.get_mut(partition.0 as usize)) else {
             return ready(Err(refused(NotWritten::Away, "this is no note of a parked task"))).boxed();
         };
-        let offset = Offset(parked.offset);
-        stored.parked.push(parked);
-        state.history.push(Step::Parked(partition, offset));
-        ready(Ok(Receipt { partition, offset })).boxed()
+        let position = Offset(stored.journal.len() as u64);
+        stored.journal.push(record);
+        let offset = Offset(note.offset);
+        state.history.push(match note.kind() {
+            Kind::Closed => Step::Closed(partition, offset),
+            Kind::Parked | Kind::Rejected | Kind::Unspecified => Step::Parked(partition, offset),
+        });
+        self.changed.notify_one();
+        ready(Ok(Receipt { partition, offset: position })).boxed()
+    }
+
+    fn journal(&self, partition: Partition, from: Position, read: JournalRead) -> JournalFuture {
+        let state = self.state();
+        let stored = state.partitions.get(partition.0 as usize);
+        let journal = stored.map_or(&[][..], |stored| &stored.journal);
+        let limit = if read == JournalRead::One { 1 } else { PAGE };
+        let records = journal.iter().enumerate().skip(from.0 as usize).take(limit);
+        let records: Vec<_> = records
+            .map(|(position, record)| JournalRecord {
+                position: Position(position as u64),
+                timestamp_ms: 0,
+                key: record.key.clone(),
+                parked: record.parked.clone(),
+                size: record.value.len() as u64,
+                value: if read == JournalRead::One { record.value.clone() } else { Bytes::new() },
+            })
+            .collect();
+        let next = Position(from.0 + records.len() as u64);
+        ready(Ok(JournalPage { at_end: next.0 >= journal.len() as u64, records, next })).boxed()
     }
 
     fn health(&self) -> LogHealth {

@@ -19,11 +19,13 @@ pub(super) enum Fault {
     BrokerPaused,
     HandlerFails,
     HandlerHangs,
+    /// Keys are parked; workers are killed before and during their redrive.
+    Parking,
     Mixed,
 }
 
 impl Fault {
-    pub(super) const ALL: [(Self, Group, &'static str); 16] = [
+    pub(super) const ALL: [(Self, Group, &'static str); 17] = [
         (Self::WorkerKilled, Group::Cooperative, "worker killed (-9), started again"),
         (Self::WorkerKilled, Group::Consumer, "worker killed, `group.protocol=consumer`"),
         (Self::WorkerStopped, Group::Cooperative, "worker stopped (SIGTERM), started again"),
@@ -39,6 +41,7 @@ impl Fault {
         (Self::BrokerPaused, Group::Cooperative, "broker paused for 8 s, continued"),
         (Self::HandlerFails, Group::Cooperative, "handler fails, panics, rejects"),
         (Self::HandlerHangs, Group::Cooperative, "handler hangs, is given up"),
+        (Self::Parking, Group::Cooperative, "keys parked and redriven, workers killed meanwhile"),
         (Self::Mixed, Group::Cooperative, "three of these, one after another"),
     ];
 
@@ -71,6 +74,7 @@ impl Fault {
                 "reject",
             ],
             Self::HandlerHangs => &["--delay-ms", "1", "--every", "20", "hang"],
+            Self::Parking => &["--delay-ms", "2", "--every", "25", "park"],
             _ => &["--delay-ms", "4"],
         }
     }

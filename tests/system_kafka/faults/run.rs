@@ -225,6 +225,7 @@ impl<'a> Run<'a> {
                 self.mark(Some(BTreeSet::new()), Duration::ZERO);
                 self.go_on(2000).await
             }
+            Fault::Parking => self.park_and_redrive().await,
             Fault::Mixed => {
                 for _ in 0..3 {
                     let fault = Fault::MIXED[self.random.below(Fault::MIXED.len() as u64) as usize];
@@ -236,6 +237,59 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// Keys are parked while a worker is killed, and another one while they are redriven; then more are parked than redriven.
+    async fn park_and_redrive(&mut self) -> Result<()> {
+        self.go_on(1500).await?;
+        let index = self.pick();
+        self.replace_worker(index, async |worker| Ok(worker.kill())).await?;
+        self.look()?;
+        let parked = self.parked().await?;
+        ensure!(parked > 100, "{parked} tasks are parked: too tame");
+        self.redrive().await?;
+        self.go_on(300).await?;
+        std::fs::write(self.door.setup().home().join("mended"), "")?;
+        self.redrive().await?;
+        let index = self.pick();
+        self.replace_worker(index, async |worker| Ok(worker.kill())).await?;
+        std::fs::remove_file(self.door.setup().home().join("mended"))?;
+        self.go_on(300).await?;
+        self.look()?;
+        Ok(())
+    }
+
+    /// How many tasks are parked, as the workers say.
+    async fn parked(&self) -> Result<u64> {
+        let mut parked = 0;
+        for worker in &self.workers {
+            parked += worker.partitions().await?.iter().map(|one| one.parked_tasks).sum::<u64>();
+        }
+        Ok(parked)
+    }
+
+    /// Has everything redriven that is parked, as an operator does.
+    async fn redrive(&self) -> Result<()> {
+        let urls: Vec<String> =
+            self.workers.iter().map(|worker| format!("http://{}", worker.setup().admin())).collect();
+        let mut arguments = vec!["parked", "redrive", "--all"];
+        arguments.extend(urls.iter().flat_map(|url| ["--admin", url]));
+        let done = self.door.setup().command(&arguments).await?;
+        ensure!(done.code == Some(0), "{}", done.said());
+        Ok(())
+    }
+
+    /// Until nothing is parked.
+    async fn redrive_all(&self) -> Result<()> {
+        std::fs::write(self.door.setup().home().join("mended"), "")?;
+        wait::until("nothing is parked", Duration::from_secs(60), async || match self.parked().await? {
+            0 => Ok(Some(())),
+            parked => {
+                self.redrive().await?;
+                bail!("{parked} tasks are parked")
+            }
+        })
+        .await
+    }
+
     /// Reads what is committed and then what has ended: in this order the second covers the first.
     pub(super) fn look(&mut self) -> Result<Vec<Line>> {
         let committed = self.kafka.committed(&self.topic, PARTITIONS)?;
@@ -243,6 +297,12 @@ impl<'a> Run<'a> {
         for end in lines.iter().filter_map(Line::end) {
             if self.seen.insert(end.position) {
                 self.steps.push(Step::Ended(end.position));
+            }
+        }
+        // To the topic a parked task has ended, once the parking topic has it.
+        for position in self.kafka.parked(&self.topic, PARTITIONS)? {
+            if self.seen.insert(position) {
+                self.steps.push(Step::Ended(position));
             }
         }
         self.steps.extend(committed.into_iter().map(Step::Committed));
@@ -256,6 +316,9 @@ impl<'a> Run<'a> {
         self.load.stop();
         let stopped = now();
         let ledger = self.load.finish().await?;
+        if fault == Fault::Parking {
+            self.redrive_all().await?;
+        }
         wait::until("committed = end on every partition", Duration::from_secs(60), async || {
             self.kafka.committed_is_end(&self.topic, PARTITIONS).map(Some)
         })

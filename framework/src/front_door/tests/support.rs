@@ -4,12 +4,15 @@ use crate::{
     config::FrontDoorConfig,
     envelope,
     front_door::{FrontDoor, FrontDoorHandle, FrontDoorOptions, Routes},
-    log::{AppendError, AppendFuture, LogHealth, NewRecord, NotWritten, ParkedRecord, Receipt, TaskLog},
+    log::{
+        AppendError, AppendFuture, JournalError, JournalFuture, JournalRead, LogHealth, NewRecord,
+        NotWritten, ParkedRecord, Receipt, TaskLog,
+    },
     memory::{MemoryPool, Reservation},
 };
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use partita_core::{Offset, Partition, PartitionHealth};
+use partita_core::{Offset, Partition, PartitionHealth, Position};
 use partita_proto::v1::Envelope;
 use std::{
     collections::BTreeMap,
@@ -147,6 +150,10 @@ impl TaskLog for FakeLog {
 
     fn park(&self, _: Partition, _: ParkedRecord) -> AppendFuture {
         Box::pin(async { Err(AppendError::Unknown { reason: "the front door parks nothing".into() }) })
+    }
+
+    fn journal(&self, _: Partition, _: Position, _: JournalRead) -> JournalFuture {
+        Box::pin(async { Err(JournalError("the front door reads no journal".into())) })
     }
 
     fn health(&self) -> LogHealth {

@@ -4,18 +4,19 @@ use super::{
     TOPIC, Threads,
     lanes::{Fit, Place},
     published::{RowValue, View},
+    queue::{OffsetCommit, StoredOffset},
     reader::{Next, Reader, Seen, Value},
     retention::Committed,
     shared::Shared,
 };
 use crate::{
-    log::{ConsumerCommand, ConsumerEvent, ConsumerPort, Lane, TaskConsumer},
+    log::{ConsumerCommand, ConsumerEvent, ConsumerPort, Lane, Start, TaskConsumer, journal::mark_to_text},
     metrics as names,
 };
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, TryRecvError};
 use metrics::{Counter, Gauge, counter, gauge};
-use partita_core::{CommitId, DeliveryLimits, Epoch, FlowControl, Intent, Offset, Partition};
+use partita_core::{CommitId, DeliveryLimits, Epoch, FlowControl, Intent, Mark, Offset, Partition, Position};
 use rusqlite::Connection;
 use std::{
     sync::Arc,
@@ -47,6 +48,8 @@ pub(super) struct Parts {
     pub(super) reader: Connection,
     pub(super) generation: u32,
     pub(super) committed: Committed,
+    /// For each partition the mark that was committed, and where its journal ends.
+    pub(super) journals: Vec<(Mark, Position)>,
     pub(super) limits: DeliveryLimits,
     pub(super) threads: Arc<Threads>,
 }
@@ -65,7 +68,7 @@ impl TaskConsumer for EmbeddedConsumer {
 
     fn run(self: Box<Self>, port: ConsumerPort) {
         let (answered, answers) = crossbeam_channel::unbounded();
-        let Parts { shared, reader, generation, committed, limits, threads } = self.parts;
+        let Parts { shared, reader, generation, committed, journals, limits, threads } = self.parts;
         let mut running = Running {
             places: committed.into_iter().map(Place::new).collect(),
             reader: Reader::new(reader),
@@ -84,7 +87,7 @@ impl TaskConsumer for EmbeddedConsumer {
             meters: Meters::new(),
             shared,
         };
-        running.offer(generation);
+        running.offer(generation, journals);
         running.serve();
         (running.port.events)(ConsumerEvent::Closed);
         drop(running);
@@ -93,7 +96,7 @@ impl TaskConsumer for EmbeddedConsumer {
 }
 
 /// A commit that the writer answered.
-type CommitAnswer = (CommitId, Vec<(Partition, Offset, u64)>, Result<(), String>);
+type CommitAnswer = (CommitId, Vec<StoredOffset>, Result<(), String>);
 
 struct Running {
     shared: Arc<Shared>,
@@ -165,14 +168,15 @@ impl Running {
         (self.port.events)(event);
     }
 
-    fn offer(&mut self, generation: u32) {
+    fn offer(&mut self, generation: u32, journals: Vec<(Mark, Position)>) {
         self.emit(ConsumerEvent::Joined);
-        let partitions = self
-            .places
-            .iter()
-            .enumerate()
-            .map(|(p, place)| (Partition(p as u32), Offset(place.next)))
-            .collect();
+        let start = |(p, (place, (mark, journal_end))): (usize, (&Place, (Mark, Position)))| Start {
+            partition: Partition(p as u32),
+            offset: Offset(place.next),
+            mark,
+            journal_end,
+        };
+        let partitions = self.places.iter().zip(journals).enumerate().map(start).collect();
         self.emit(ConsumerEvent::Assigned { intent: ASSIGNMENT, generation, partitions });
     }
 
@@ -280,12 +284,13 @@ impl Running {
         self.places.iter_mut().for_each(Place::close);
     }
 
-    fn commit(&mut self, commit: CommitId, offsets: Vec<(Partition, Offset)>) {
+    fn commit(&mut self, commit: CommitId, offsets: Vec<(Partition, Offset, Mark)>) {
         let offsets: Vec<_> = offsets
             .into_iter()
-            .filter_map(|(partition, offset)| {
+            .filter_map(|(partition, offset, mark)| {
                 let place = self.places.get_mut(partition.0 as usize)?;
-                Some((partition, offset, place.seq_for_commit(offset.0)))
+                let seq = place.seq_for_commit(offset.0);
+                Some(StoredOffset { partition, offset, seq, mark: mark_to_text(&mark) })
             })
             .collect();
         let (answered, shared, stored) = (self.answered.clone(), self.shared.clone(), offsets.clone());
@@ -294,7 +299,7 @@ impl Running {
             shared.consumer.raise();
         });
         self.commits += 1;
-        if let Err(refused) = self.shared.queue.push_commit(super::queue::OffsetCommit { offsets, reply }) {
+        if let Err(refused) = self.shared.queue.push_commit(OffsetCommit { offsets, reply }) {
             (refused.reply)(Err("the embedded log's writer has ended".into()));
         }
     }
@@ -303,12 +308,12 @@ impl Running {
         while let Ok((commit, stored, result)) = self.answers.try_recv() {
             self.commits -= 1;
             let committed = if result.is_ok() { stored } else { Vec::new() };
-            for (partition, offset, seq) in &committed {
-                if let Some(place) = self.places.get_mut(partition.0 as usize) {
-                    place.committed(*offset, *seq);
+            for one in &committed {
+                if let Some(place) = self.places.get_mut(one.partition.0 as usize) {
+                    place.committed(one.offset, one.seq);
                 }
             }
-            let committed = committed.into_iter().map(|(partition, ..)| partition).collect();
+            let committed = committed.into_iter().map(|one| one.partition).collect();
             self.emit(ConsumerEvent::CommitDone { commit, committed, error: result.err() });
         }
     }

@@ -12,9 +12,9 @@
 
 mod checkpoint;
 mod consumer;
+mod journal;
 mod lanes;
 mod lock;
-mod parked;
 mod plan;
 mod published;
 mod queue;
@@ -29,18 +29,20 @@ mod wal;
 mod writer;
 
 pub use consumer::EmbeddedConsumer;
-pub use parked::{ParkedTask, ParkedTasks};
 
-use super::{AppendError, AppendFuture, LogHealth, NewRecord, NotWritten, ParkedRecord, TaskLog};
+use super::{
+    AppendError, AppendFuture, JournalError, JournalFuture, JournalRead, LogHealth, NewRecord, NotWritten,
+    ParkedRecord, TaskLog,
+};
 use crate::{Error, config::EmbeddedConfig};
 use futures_util::future::BoxFuture;
-use partita_core::{DeliveryLimits, Partition};
+use journal::Journals;
+use partita_core::{DeliveryLimits, Partition, Position};
 use published::Published;
 use queue::{Write, refused};
 use shared::Shared;
 use std::{
     fs,
-    path::PathBuf,
     sync::Arc,
     thread::{self, JoinHandle},
     time::Instant,
@@ -65,7 +67,7 @@ pub struct EmbeddedLog {
     shared: Arc<Shared>,
     topic_id: String,
     partitions: u32,
-    dir: PathBuf,
+    journals: Arc<Journals>,
     _threads: Arc<Threads>,
 }
 
@@ -105,6 +107,7 @@ impl EmbeddedLog {
             reader,
             generation: found.generation,
             committed: found.offsets,
+            journals: found.journals,
             limits,
             threads: threads.clone(),
         });
@@ -112,15 +115,10 @@ impl EmbeddedLog {
             shared,
             topic_id: found.topic_id,
             partitions: config.partitions,
-            dir: config.dir.clone(),
+            journals: Arc::new(Journals::new(config.dir.clone())),
             _threads: threads,
         };
         Ok(Opened { log: Arc::new(log), consumer })
-    }
-
-    /// The parked tasks, oldest first, as they are now.
-    pub fn parked(&self) -> Result<ParkedTasks, Error> {
-        ParkedTasks::open(&self.dir)
     }
 
     fn write(
@@ -172,13 +170,19 @@ impl TaskLog for EmbeddedLog {
         self.write(write, answer)
     }
 
-    /// The receipt's offset is the parked task's id, which counts all partitions together.
-    fn park(&self, partition: Partition, task: ParkedRecord) -> AppendFuture {
+    /// Positions count all partitions together.
+    fn park(&self, partition: Partition, record: ParkedRecord) -> AppendFuture {
         let (reply, answer) = oneshot::channel();
-        let ParkedRecord { key, value, parked } = task;
+        let ParkedRecord { key, value, parked } = record;
         let parked = Some(parked);
         let write = Write { partition, key, value, parked, reservation: None, reply, since: Instant::now() };
         self.write(write, answer)
+    }
+
+    fn journal(&self, partition: Partition, from: Position, read: JournalRead) -> JournalFuture {
+        let journals = self.journals.clone();
+        let page = tokio::task::spawn_blocking(move || journals.read(partition, from, read));
+        Box::pin(async move { page.await.unwrap_or_else(|error| Err(JournalError(error.to_string()))) })
     }
 
     fn health(&self) -> LogHealth {

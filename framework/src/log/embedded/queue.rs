@@ -47,10 +47,21 @@ impl Write {
     }
 }
 
+/// One partition's offset as it is stored.
+#[derive(Debug, Clone)]
+pub(super) struct StoredOffset {
+    pub(super) partition: Partition,
+    /// The next one to read.
+    pub(super) offset: Offset,
+    /// A seq that no unread record is before.
+    pub(super) seq: u64,
+    /// The parking journal's mark, as text.
+    pub(super) mark: String,
+}
+
 /// Offsets to store, and who wants to know.
 pub(super) struct OffsetCommit {
-    /// For each partition the next offset to read, and a seq that none of its unread records is before.
-    pub(super) offsets: Vec<(Partition, Offset, u64)>,
+    pub(super) offsets: Vec<StoredOffset>,
     pub(super) reply: Box<dyn FnOnce(Result<(), String>) + Send>,
 }
 

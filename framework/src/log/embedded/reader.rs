@@ -1,9 +1,9 @@
 //! Reads rows in the order of the log: from memory where the writer still has them, else from the file.
 
 use super::{
-    parked::read_chunks,
     published::{Row, RowValue},
     shared::Shared,
+    store::read_chunks,
 };
 use bytes::Bytes;
 use partita_core::{Offset, Partition};

@@ -5,7 +5,9 @@
 //! that no transaction and no buffer ever holds all of it. `ends` is the next offset of each partition as of `ends_seq`; the
 //! rows from there on say the rest.
 
-use crate::{Error, config::EmbeddedConfig};
+use super::journal;
+use crate::{Error, config::EmbeddedConfig, log::journal::mark_from_text};
+use partita_core::{Mark, Position};
 use rusqlite::{Connection, OpenFlags};
 use std::{
     fs::{self, File},
@@ -17,7 +19,7 @@ use std::{
 pub(super) const CHUNK: usize = 512 << 10;
 
 /// What this version writes and reads.
-const SCHEMA_VERSION: i64 = 1;
+const SCHEMA_VERSION: i64 = 2;
 
 /// "prta": `file` and the like can tell what it is.
 const APPLICATION_ID: i64 = 0x7072_7461;
@@ -66,6 +68,14 @@ const TABLES: &str = "
     CREATE TABLE probe (id INTEGER PRIMARY KEY, data BLOB NOT NULL);
 ";
 
+/// What each version added to the one before it, from version 2 on.
+const ADDITIONS: &[&str] = &["
+    -- What the next owner has to know to read the parking journal of the partition.
+    ALTER TABLE offsets ADD COLUMN mark TEXT NOT NULL DEFAULT '';
+    -- The parking table is the journal of each partition.
+    CREATE INDEX parked_of_partition ON parked (partition, id);
+"];
+
 /// What a log is, as found when it was opened.
 #[derive(Debug)]
 pub(super) struct Found {
@@ -75,6 +85,8 @@ pub(super) struct Found {
     pub(super) tail: Tail,
     /// For each partition: the next offset to read, and the seq from where to look for it.
     pub(super) offsets: Vec<(u64, u64)>,
+    /// For each partition: the mark that was committed, and where its parking journal ends.
+    pub(super) journals: Vec<(Mark, Position)>,
     /// The first id that no chunk has.
     pub(super) next_chunk: u64,
 }
@@ -153,15 +165,21 @@ fn settle(connection: &Connection) -> Result<(), rusqlite::Error> {
 
 fn create(connection: &mut Connection, partitions: u32) -> Result<(), rusqlite::Error> {
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version != 0 {
+    if version == SCHEMA_VERSION {
         return Ok(());
     }
     let transaction = connection.transaction()?;
-    transaction.execute_batch(TABLES)?;
-    let ends = encode_ends(&vec![0; partitions as usize]);
-    transaction
-        .execute("INSERT INTO meta VALUES (0, ?1, ?2, 0, 0, ?3)", (random_uuid(), partitions, ends))?;
-    transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    if version == 0 {
+        transaction.execute_batch(TABLES)?;
+        let ends = encode_ends(&vec![0; partitions as usize]);
+        transaction
+            .execute("INSERT INTO meta VALUES (0, ?1, ?2, 0, 0, ?3)", (random_uuid(), partitions, ends))?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+    }
+    // All of a file's additions happen, or none.
+    for addition in &ADDITIONS[version.max(1) as usize - 1..] {
+        transaction.execute_batch(addition)?;
+    }
     transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     transaction.commit()
 }
@@ -201,12 +219,16 @@ fn read_state(connection: &Connection, topic_id: String, partitions: u32) -> Res
     let generation = connection.query_row("SELECT generation FROM meta", [], |row| row.get(0))?;
     let tail = read_tail(connection, partitions)?;
     let mut offsets = vec![(0, 0); partitions as usize];
-    let mut stored = connection.prepare("SELECT partition, committed, seq FROM offsets")?;
+    let ends = journal::ends(connection, partitions)?;
+    let mut journals: Vec<_> = ends.into_iter().map(|end| (Mark::default(), end)).collect();
+    let mut stored = connection.prepare("SELECT partition, committed, seq, mark FROM offsets")?;
     let mut rows = stored.query([])?;
     while let Some(row) = rows.next()? {
         let (partition, committed, seq): (u32, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
         if let Some(slot) = offsets.get_mut(partition as usize) {
             *slot = (committed as u64, seq as u64);
+            let mark: String = row.get(3)?;
+            journals[partition as usize].0 = mark_from_text(&mark).unwrap_or_default();
         }
     }
     let next_chunk: i64 = connection.query_row(
@@ -214,7 +236,7 @@ fn read_state(connection: &Connection, topic_id: String, partitions: u32) -> Res
         [],
         |row| row.get(0),
     )?;
-    Ok(Found { topic_id, generation, tail, offsets, next_chunk: next_chunk as u64 })
+    Ok(Found { topic_id, generation, tail, offsets, journals, next_chunk: next_chunk as u64 })
 }
 
 /// Deletes the chunks of values whose writing was cut short: nobody was told that they are there.

@@ -4,6 +4,7 @@ use super::{
     queue::{OffsetCommit, Write},
     schema::{CHUNK, Tail, encode_ends},
 };
+use bytes::{Bytes, BytesMut};
 use rusqlite::{Connection, Result, Statement};
 
 /// Prepared once, used by one thread.
@@ -52,8 +53,8 @@ impl<'c> Store<'c> {
             unstage: connection.prepare("DELETE FROM staging WHERE chunk = ?1")?,
             chunk: connection.prepare("INSERT INTO chunks VALUES (?1, ?2)")?,
             offset: connection.prepare(
-                "INSERT INTO offsets VALUES (?1, ?2, ?3) \
-                 ON CONFLICT (partition) DO UPDATE SET committed = excluded.committed, seq = excluded.seq",
+                "INSERT INTO offsets VALUES (?1, ?2, ?3, ?4) ON CONFLICT (partition) \
+                 DO UPDATE SET committed = excluded.committed, seq = excluded.seq, mark = excluded.mark",
             )?,
             ends: connection.prepare("UPDATE meta SET ends_seq = ?1, ends = ?2")?,
             synced: true,
@@ -137,8 +138,8 @@ impl<'c> Store<'c> {
     }
 
     pub(super) fn commit_offsets(&mut self, commit: &OffsetCommit) -> Result<()> {
-        for (partition, offset, seq) in &commit.offsets {
-            self.offset.execute((partition.0, offset.0 as i64, *seq as i64))?;
+        for one in &commit.offsets {
+            self.offset.execute((one.partition.0, one.offset.0 as i64, one.seq as i64, &one.mark))?;
         }
         Ok(())
     }
@@ -159,4 +160,20 @@ fn columns(place: Place, value: &[u8]) -> (Option<i64>, Option<&[u8]>) {
 /// The chunks that a value of `size` bytes takes; 0 for one that is stored in its row.
 pub(super) fn chunks_of(size: usize) -> u64 {
     if size <= CHUNK { 0 } else { size.div_ceil(CHUNK) as u64 }
+}
+
+/// Reads a value that is stored in chunks into one buffer of its size, each chunk in a transaction of its own.
+pub(super) fn read_chunks(connection: &Connection, first: u64, size: usize) -> Result<Bytes> {
+    let mut value = BytesMut::with_capacity(size);
+    let mut chunk = connection.prepare_cached("SELECT data FROM chunks WHERE id = ?1")?;
+    for id in first..first + chunks_of(size) {
+        chunk.query_row([id as i64], |row| {
+            value.extend_from_slice(row.get_ref(0)?.as_blob()?);
+            Ok(())
+        })?;
+    }
+    if value.len() != size {
+        return Err(rusqlite::Error::IntegralValueOutOfRange(0, value.len() as i64));
+    }
+    Ok(value.freeze())
 }

@@ -9,13 +9,13 @@ use super::{EmbeddedLog, Opened};
 use crate::{
     config::EmbeddedConfig,
     log::{
-        AppendError, Batch, ConsumerCommand, ConsumerEvent, ConsumerHandle, ConsumerPort, Inbox, Lane,
-        NewRecord, Receipt, Record, TaskConsumer, TaskLog,
+        AppendError, Batch, ConsumerCommand, ConsumerEvent, ConsumerHandle, ConsumerPort, Inbox, JournalRead,
+        Lane, NewRecord, ParkedRecord, Receipt, Record, Start, TaskConsumer, TaskLog,
     },
 };
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError};
-use partita_core::{CommitId, DeliveryLimits, Epoch, Offset, Outstanding, Partition};
+use partita_core::{CommitId, DeliveryLimits, Epoch, Mark, Offset, Outstanding, Partition, Position};
 use std::{
     path::Path,
     sync::{Arc, Mutex},
@@ -132,6 +132,7 @@ struct Consuming {
     thread: Option<JoinHandle<()>>,
     generation: u32,
     offered: Vec<(Partition, Offset)>,
+    starts: Vec<Start>,
     epochs: u32,
 }
 
@@ -150,7 +151,8 @@ impl Consuming {
         assert!(matches!(events.recv_timeout(LONG).unwrap(), ConsumerEvent::Joined));
         match events.recv_timeout(LONG).unwrap() {
             ConsumerEvent::Assigned { generation, partitions, .. } => {
-                Self { handle, events, thread, generation, offered: partitions, epochs: 0 }
+                let offered = partitions.iter().map(|start| (start.partition, start.offset)).collect();
+                Self { handle, events, thread, generation, offered, starts: partitions, epochs: 0 }
             }
             other => panic!("{other:?}"),
         }
@@ -191,7 +193,11 @@ impl Consuming {
     }
 
     fn commit(&self, offsets: &[(u32, u64)]) {
-        let offsets = offsets.iter().map(|(p, o)| (Partition(*p), Offset(*o))).collect();
+        let offsets = offsets.iter().map(|(p, o)| (Partition(*p), Offset(*o), Mark::default())).collect();
+        self.commit_marked(offsets);
+    }
+
+    fn commit_marked(&self, offsets: Vec<(Partition, Offset, Mark)>) {
         self.handle.send(ConsumerCommand::Commit { commit: CommitId(1), offsets });
         let error = self.wait_for(|event| match event {
             ConsumerEvent::CommitDone { error, .. } => Some(error),

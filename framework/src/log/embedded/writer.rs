@@ -343,9 +343,9 @@ impl Writer<'_> {
                     self.rows.extend(acknowledge(write, outcome));
                 }
                 (Op::Commit(commit), _) => {
-                    for (partition, offset, seq) in &commit.offsets {
-                        if let Some(slot) = self.committed.get_mut(partition.0 as usize) {
-                            *slot = (offset.0, *seq);
+                    for one in &commit.offsets {
+                        if let Some(slot) = self.committed.get_mut(one.partition.0 as usize) {
+                            *slot = (one.offset.0, one.seq);
                         }
                     }
                     (commit.reply)(Ok(()));

@@ -27,8 +27,9 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const VISIBLE_WITHIN: Duration = Duration::from_secs(60);
 /// How long a start waits for brokers before it goes on without them.
 const START_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long the tasks of a topic made by `create_topics` are kept.
+/// How long the tasks of a topic made by `create_topics` are kept; what is parked, until somebody deletes it.
 const RETENTION_MS: &str = "604800000";
+const FOR_EVER: &str = "-1";
 
 /// How good or bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,7 +93,10 @@ pub fn create_topics(config: &KafkaConfig, max_task: u64) -> Result<Vec<TopicRep
         let largest = largest_record(max_task, &topic, config);
         reports.push(match find(&metadata, &topic) {
             Some(there) => left_alone(there),
-            None => create_topic(&client, topic, config.partitions, replicas, largest)?,
+            None => {
+                let retention = if topic == config.topic { RETENTION_MS } else { FOR_EVER };
+                create_topic(&client, topic, config.partitions, replicas, largest, retention)?
+            }
         });
     }
     wait_until_visible(&client, &reports);
@@ -113,6 +117,7 @@ fn create_topic(
     partitions: u32,
     replicas: u16,
     largest: u64,
+    retention_ms: &str,
 ) -> Result<TopicReport, Error> {
     let in_sync = replicas.saturating_sub(1).max(1).to_string();
     let largest = largest.to_string();
@@ -122,7 +127,8 @@ fn create_topic(
         .set("max.message.bytes", &largest)
         .set("unclean.leader.election.enable", "false")
         .set("compression.type", "producer")
-        .set("retention.ms", RETENTION_MS);
+        .set("retention.ms", retention_ms)
+        .set("retention.bytes", FOR_EVER);
     let fail = |reason: String| Err(Error::Log(format!("topic {topic} was not made: {reason}")));
     let made = match block_on(client.create_topics([&new], &options())) {
         Ok(made) => made.into_iter().next(),
@@ -259,6 +265,8 @@ struct Shape {
     min_in_sync: Option<usize>,
     largest: Option<u64>,
     unclean: Option<String>,
+    /// Whether it is deleted from after a time, or above a size.
+    forgets: bool,
 }
 
 impl Shape {
@@ -274,6 +282,9 @@ impl Shape {
             min_in_sync: get("min.insync.replicas").and_then(|value| value.parse().ok()),
             largest: get("max.message.bytes").and_then(|value| value.parse().ok()),
             unclean: get("unclean.leader.election.enable"),
+            forgets: ["retention.ms", "retention.bytes"]
+                .iter()
+                .any(|name| get(name).is_some_and(|value| value != FOR_EVER)),
         }
     }
 
@@ -314,6 +325,11 @@ impl Shape {
                 "a replica that lags may become leader and lose acknowledged tasks".into(),
                 &help,
             );
+        }
+        if self.forgets && topic == parking_topic(&config.topic) {
+            let help = alter(topic, "retention.ms=-1,retention.bytes=-1");
+            let detail = "forgets: parked tasks that nobody has redriven in time would be deleted".into();
+            add(Level::Warn, detail, &help);
         }
         self.judge_replicas(topic, &mut add);
         if self.min_in_sync.is_none() {
@@ -443,6 +459,7 @@ mod tests {
             min_in_sync: Some(2),
             largest: Some(LARGEST),
             unclean: Some("false".into()),
+            forgets: true,
         }
     }
 
@@ -489,6 +506,15 @@ mod tests {
         let alone = Shape { brokers: 1, replicas: 1, in_sync: 1, min_in_sync: Some(1), ..good() };
         assert_worst(&alone, Level::Ok, "1 replicas");
         assert_worst(&Shape { min_in_sync: None, ..good() }, Level::Warn, "DescribeConfigs");
+    }
+
+    #[test]
+    fn only_a_parking_topic_that_forgets_is_warned_of() {
+        let config = KafkaConfig::default();
+        let judge = |shape: Shape| shape.judge(&parking_topic(&config.topic), &config, LARGEST);
+        let found = judge(good());
+        assert!(found[0].level == Level::Warn && found[0].help.contains("retention.ms=-1"), "{found:?}");
+        assert_eq!(judge(Shape { forgets: false, ..good() })[0].level, Level::Ok);
     }
 
     #[test]

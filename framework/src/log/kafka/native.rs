@@ -53,6 +53,9 @@ pub(super) enum Polled {
     },
 }
 
+/// A partition's committed offset with the text beside it; none where nothing is committed.
+pub(super) type Stored = (Partition, Option<(Offset, String)>);
+
 /// How the group moves partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
@@ -231,9 +234,23 @@ impl NativeConsumer {
         }
     }
 
-    /// Sends a commit, answered by `Polled::Committed`.
-    pub(super) fn commit(&self, commit: CommitId, offsets: &[(Partition, Offset)]) -> Result<(), String> {
-        let list = self.list(offsets.iter().map(|&(partition, offset)| (partition, offset.0 as i64)));
+    /// Sends a commit of offsets, each with a text to be stored beside it, answered by `Polled::Committed`.
+    pub(super) fn commit(
+        &self,
+        commit: CommitId,
+        offsets: &[(Partition, Offset, String)],
+    ) -> Result<(), String> {
+        let list = self.list(offsets.iter().map(|(partition, offset, _)| (*partition, offset.0 as i64)));
+        for (index, (.., text)) in offsets.iter().enumerate() {
+            // SAFETY: the list is alive and has an element for each offset, in this order. The text is copied into memory that
+            // librdkafka frees with the list.
+            unsafe {
+                let element = (*list.ptr()).elems.add(index);
+                let copy = rd::rd_kafka_mem_malloc(ptr::null_mut(), text.len());
+                ptr::copy_nonoverlapping(text.as_ptr(), copy.cast(), text.len());
+                ((*element).metadata, (*element).metadata_size) = (copy, text.len());
+            }
+        }
         // SAFETY: client, list and queue are alive for the call, which copies the list and counts a reference of the queue.
         // The opaque is a number, never followed.
         let code = unsafe {
@@ -242,12 +259,13 @@ impl NativeConsumer {
         check(code).map_err(|code| code.to_string())
     }
 
-    /// What is committed for each of these partitions; `None` where nothing is. Waits for the coordinator at most this long.
+    /// What is committed for each of these partitions, with the text beside it; `None` where nothing is. Waits for the coordinator at
+    /// most this long.
     pub(super) fn committed(
         &self,
         partitions: &[Partition],
         timeout: Duration,
-    ) -> Result<Vec<(Partition, Option<Offset>)>, String> {
+    ) -> Result<Vec<Stored>, String> {
         let list = self.list(partitions.iter().map(|&partition| (partition, -1001)));
         // SAFETY: client and list are alive for the call.
         check(unsafe { rd::rd_kafka_committed(self.rk(), list.ptr(), millis(timeout)) })
@@ -256,7 +274,11 @@ impl NativeConsumer {
             .iter()
             .map(|element| match check(element.err) {
                 Ok(()) => {
-                    Ok((Partition(element.partition as u32), u64::try_from(element.offset).ok().map(Offset)))
+                    let offset = u64::try_from(element.offset).ok().map(Offset);
+                    Ok((
+                        Partition(element.partition as u32),
+                        offset.map(|offset| (offset, metadata(element))),
+                    ))
                 }
                 Err(code) => Err(format!("partition {}: {code}", element.partition)),
             })
@@ -335,6 +357,16 @@ fn elements<'a>(list: *const rd::rd_kafka_topic_partition_list_t) -> &'a [rd::rd
             _ => &[],
         }
     }
+}
+
+/// The text beside a committed offset.
+fn metadata(element: &rd::rd_kafka_topic_partition_t) -> String {
+    if element.metadata.is_null() {
+        return String::new();
+    }
+    // SAFETY: the element is alive, and librdkafka gives the length of its metadata.
+    let text = unsafe { slice::from_raw_parts(element.metadata.cast::<u8>(), element.metadata_size) };
+    String::from_utf8_lossy(text).into_owned()
 }
 
 struct Event(*mut rd::rd_kafka_event_t);

@@ -8,18 +8,22 @@ use super::{
     admin::parking_topic,
     client::{Context, OnError},
     delivery::{Delivery, Meters, Pending, Target, kind},
+    journal::Journals,
     lend::{Deliveries, Lender},
     settings::{Role, client_config},
     watch::{Standing, Trouble, Watch},
 };
-use crate::log::{AppendError, AppendFuture, LogHealth, NewRecord, NotWritten, ParkedRecord, TaskLog};
+use crate::log::{
+    AppendError, AppendFuture, JournalFuture, JournalRead, LogHealth, NewRecord, NotWritten, ParkedRecord,
+    TaskLog,
+};
 use crate::memory::Reservation;
 use crate::metrics::{PRODUCER_QUEUE_BYTES, PRODUCER_QUEUE_MESSAGES};
 use crate::{Error, config::KafkaConfig};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
 use futures_util::future::{BoxFuture, ready};
-use partita_core::Partition;
+use partita_core::{Partition, Position};
 use rdkafka::{
     ClientConfig,
     error::{KafkaResult, RDKafkaErrorCode},
@@ -34,12 +38,13 @@ use std::{
 };
 use tokio::sync::oneshot;
 
-/// The record header that says why a task was parked.
-const PARKED_HEADER: &str = "partita-parked";
+/// The record header that says what a record of the parking topic says.
+pub(super) const PARKED_HEADER: &str = "partita-parked";
 
 /// A task topic and its parking topic, to write to.
 pub struct KafkaLog {
     shared: Arc<Shared>,
+    journals: Journals,
 }
 
 /// The producers, each made at its first use.
@@ -120,7 +125,7 @@ impl KafkaLog {
             let shared = shared.clone();
             move || shared.keep_watch(watch, &alarms)
         })?;
-        Ok(Arc::new(Self { shared }))
+        Ok(Arc::new(Self { shared, journals: Journals::new(config, max_task) }))
     }
 }
 
@@ -143,9 +148,17 @@ impl TaskLog for KafkaLog {
         self.shared.write(partition, &key, value, reservation, None)
     }
 
-    fn park(&self, partition: Partition, task: ParkedRecord) -> AppendFuture {
-        let ParkedRecord { key, value, parked } = task;
+    fn park(&self, partition: Partition, record: ParkedRecord) -> AppendFuture {
+        let ParkedRecord { key, value, parked } = record;
         self.shared.write(partition, &key, value, None, Some(parked))
+    }
+
+    fn journal(&self, partition: Partition, from: Position, read: JournalRead) -> JournalFuture {
+        self.journals.read(partition, from, read)
+    }
+
+    fn group(&self) -> &str {
+        &self.shared.config.group
     }
 
     fn health(&self) -> LogHealth {

@@ -84,6 +84,8 @@ pub(super) enum Role {
         /// What may be fetched ahead.
         prefetch_bytes: u64,
     },
+    /// Reads the parking topic, in no group.
+    Journal,
     /// Asks about topics, and nothing else.
     Admin,
 }
@@ -96,6 +98,7 @@ pub(super) fn client_config(config: &KafkaConfig, role: Role, max_task: u64) -> 
     match role {
         Role::Producer { queue_bytes } => producer(config, queue_bytes, record_max, &mut properties),
         Role::Consumer { prefetch_bytes } => consumer(config, prefetch_bytes, record_max, &mut properties),
+        Role::Journal => journal(config, record_max, &mut properties),
         Role::Admin => {
             // A request that hangs must fail soon: this client is how a broker that is away is noticed.
             properties.insert("socket.timeout.ms".into(), "3000".into());
@@ -232,6 +235,27 @@ fn consumer(config: &KafkaConfig, prefetch_bytes: u64, record_max: u64, out: &mu
     }
 }
 
+fn journal(config: &KafkaConfig, record_max: u64, out: &mut BTreeMap<String, String>) {
+    out.extend(defaults(&[
+        // It is never joined: a client that is given partitions by hand has to name one all the same.
+        ("group.id", &config.group),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("enable.partition.eof", "true"),
+        // What was deleted from the front is gone: what is left is read.
+        ("auto.offset.reset", "earliest"),
+        ("check.crcs", "true"),
+        // At the end of one journal it is not to wait before it turns to another.
+        ("fetch.wait.max.ms", "10"),
+        ("fetch.error.backoff.ms", "100"),
+        ("queued.max.messages.kbytes", "1024"),
+        ("fetch.max.bytes", &(1 << 20).to_string()),
+        ("fetch.message.max.bytes", &(1 << 20).to_string()),
+        // As for the worker: a record that is larger comes alone. A parked record has its reason beside it.
+        ("receive.message.max.bytes", &(record_max + 3 * RECORD_ROOM).to_string()),
+    ]));
+}
+
 fn kbytes(bytes: u64) -> String {
     (bytes / 1024).clamp(1, 2_097_151).to_string()
 }
@@ -269,8 +293,12 @@ mod tests {
         verify(&config(&[(name, value)])).expect_err(name).to_string()
     }
 
-    const ROLES: [Role; 3] =
-        [Role::Producer { queue_bytes: 64 << 20 }, Role::Consumer { prefetch_bytes: 128 << 20 }, Role::Admin];
+    const ROLES: [Role; 4] = [
+        Role::Producer { queue_bytes: 64 << 20 },
+        Role::Consumer { prefetch_bytes: 128 << 20 },
+        Role::Journal,
+        Role::Admin,
+    ];
 
     #[test]
     fn what_would_break_a_promise_is_refused_with_its_reason_by_every_name_it_has() {
@@ -308,7 +336,7 @@ mod tests {
             for role in ROLES {
                 let settings = client_config(&config, role, 100_000_000).expect("accepted");
                 let kind = match role {
-                    Role::Consumer { .. } => rdkafka::types::RDKafkaType::RD_KAFKA_CONSUMER,
+                    Role::Consumer { .. } | Role::Journal => rdkafka::types::RDKafkaType::RD_KAFKA_CONSUMER,
                     _ => rdkafka::types::RDKafkaType::RD_KAFKA_PRODUCER,
                 };
                 let native = settings.create_native_config().expect("known");

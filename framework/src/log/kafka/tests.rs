@@ -158,7 +158,7 @@ fn a_broken_producer_says_so() {
 fn a_commit_is_answered_with_its_number_and_found_again() {
     let (_cluster, config) = cluster();
     let consumer = consumer(&config);
-    consumer.commit(CommitId(42), &[(Partition(0), Offset(5))]).expect("sent");
+    consumer.commit(CommitId(42), &[(Partition(0), Offset(5), "beside".into())]).expect("sent");
     let deadline = Instant::now() + WITHIN;
     loop {
         assert!(Instant::now() < deadline, "the commit is answered");
@@ -169,7 +169,7 @@ fn a_commit_is_answered_with_its_number_and_found_again() {
         }
     }
     let found = consumer.committed(&[Partition(0), Partition(1)], WITHIN).expect("answered");
-    assert_eq!(found, vec![(Partition(0), Some(Offset(5))), (Partition(1), None)]);
+    assert_eq!(found, vec![(Partition(0), Some((Offset(5), "beside".into()))), (Partition(1), None)]);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::{
 };
 use bytesize::ByteSize;
 use partita_core::{Offset, Partition};
+use partita_proto::v1::parked::Kind;
 use std::sync::{
     OnceLock,
     atomic::{AtomicU64, Ordering::Relaxed},
@@ -23,7 +24,8 @@ fn attempts(attempts: u32) -> Config {
 async fn a_panic_is_a_failed_attempt_and_the_handler_is_made_anew() {
     let (pipeline, ledger) =
         pipeline(attempts(3), 1, |ctx| if ctx.offset() == 1 { Act::Panic } else { Act::Succeed }).await;
-    send(&pipeline, 0, 3).await;
+    send(&pipeline, 0, 2).await;
+    pipeline.send((key_of(0, 1, 1), "another key's")).await;
     let settled = pipeline.settled().await;
     assert_eq!(ledger.offsets(What::Start, 0), [0, 1, 1, 1, 2]);
     assert!(
@@ -48,7 +50,8 @@ async fn a_hung_handler_is_given_up_at_its_deadline_and_its_task_parked() {
         )
         .await;
     let began = tokio::time::Instant::now();
-    send(&pipeline, 0, 2).await;
+    send(&pipeline, 0, 1).await;
+    pipeline.send((key_of(0, 1, 1), "another key's")).await;
     let settled = pipeline.settled().await;
     assert!(matches!(&settled.tasks[0].outcome, Outcome::Parked(reason) if reason.contains("task_timeout")));
     assert_eq!(ledger.offsets(What::Done, 0), [1]);
@@ -75,6 +78,7 @@ async fn a_put_aside_task_is_stored_before_its_offset_is_committed() {
     for step in pipeline.log().history() {
         match step {
             Step::Parked(_, offset) => stored.push(offset),
+            Step::Closed(..) => {}
             Step::Committed(_, next) => {
                 for offset in [Offset(2), Offset(4)] {
                     assert!(
@@ -85,7 +89,7 @@ async fn a_put_aside_task_is_stored_before_its_offset_is_committed() {
             }
         }
     }
-    assert_eq!(stored, [Offset(2), Offset(4)]);
+    assert_eq!(stored, [Offset(2), Offset(4), Offset(5)], "5 waits behind 4");
 }
 
 #[actix_rt::test]
@@ -100,19 +104,22 @@ async fn a_drain_is_not_held_up_by_a_parking_store_that_refuses() {
 }
 
 #[actix_rt::test]
-async fn what_cannot_be_read_is_rejected_as_it_was_found() {
+async fn what_cannot_be_read_is_put_aside_as_it_was_found() {
     let (pipeline, ledger) = pipeline(config(), 1, |_| Act::Succeed).await;
     for (key, value) in [("k", &b"\xff\xff\xff"[..]), ("", b"")] {
         let garbage = NewRecord { key: key.into(), value: Bytes::from_static(value), reservation: None };
         pipeline.log().append(Partition(0), garbage).await.unwrap();
     }
-    pipeline.send(("k", "after")).await;
+    pipeline.send(("k", "behind")).await;
+    pipeline.send(("other", "not behind")).await;
     pipeline.settled().await;
-    assert_eq!(ledger.offsets(What::Start, 0), [2]);
+    assert_eq!(ledger.offsets(What::Start, 0), [3]);
     let parked = pipeline.log().parked(0);
     assert!(parked[0].reason.contains("not a partita.v1.Envelope"), "{}", parked[0].reason);
     assert!(parked[1].reason.contains("no key"), "{}", parked[1].reason);
-    assert_eq!(parked.iter().map(|parked| parked.attempts).collect::<Vec<_>>(), [0, 0]);
+    assert_eq!(parked.iter().map(|parked| parked.attempts).collect::<Vec<_>>(), [0, 0, 0]);
+    let kinds: Vec<_> = parked.iter().map(|parked| parked.kind()).collect();
+    assert_eq!(kinds, [Kind::Parked, Kind::Rejected, Kind::Parked], "without a key there is nobody to wait");
 }
 
 #[actix_rt::test]

@@ -3,6 +3,7 @@
 mod chaos;
 mod faults;
 mod order;
+mod parking;
 mod rebalance;
 
 use super::{ScriptedLog, TestPipeline, TestTask};

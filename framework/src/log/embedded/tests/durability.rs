@@ -1,5 +1,5 @@
 use super::*;
-use crate::{log::ParkedRecord, memory::MemoryPool};
+use crate::memory::MemoryPool;
 use proptest::prelude::*;
 
 /// Everything in the log, by partition, as a consumer that starts from the committed offsets gets it.
@@ -111,31 +111,58 @@ fn a_large_value_that_was_cut_short_leaves_nothing_behind() {
     assert!(read(dir.path(), 1, &[1])[0][0].value == bytes(1, 3_000_000));
 }
 
-#[test]
-fn parked_tasks_are_read_back_with_their_reasons() {
+#[actix_rt::test]
+async fn a_journal_is_read_back_in_order_and_each_partitions_is_its_own() {
     let dir = tempfile::tempdir().unwrap();
-    let park = |log: &EmbeddedLog, size: usize, partition: u32| {
-        let task = ParkedRecord {
+    let park = async |log: &EmbeddedLog, size: usize, partition: u32| {
+        let record = ParkedRecord {
             key: "k".into(),
             value: bytes(size as u64, size),
             parked: format!("because {size}").into(),
         };
-        block_on(log.park(Partition(partition), task)).unwrap()
+        log.park(Partition(partition), record).await.unwrap().position()
     };
     let opened = open(dir.path(), 4);
-    park(&opened.log, 10, 1);
-    park(&opened.log, 20_000_000, 2);
-    block_on(opened.log.close());
-    park(&opened.log, 0, 3);
+    let first = park(&opened.log, 10, 1).await;
+    park(&opened.log, 5, 2).await;
+    let large = park(&opened.log, 20_000_000, 1).await;
+    opened.log.close().await;
+    let last = park(&opened.log, 0, 1).await;
     drop(opened);
     let opened = open(dir.path(), 4);
-    let parked: Vec<_> = opened.log.parked().unwrap().map(Result::unwrap).collect();
+    let page = opened.log.journal(Partition(1), Position(0), JournalRead::Notes).await.unwrap();
     let seen: Vec<_> =
-        parked.iter().map(|task| (task.partition.0, task.value.len(), task.parked.clone())).collect();
+        page.records.iter().map(|record| (record.position, record.size, record.parked.clone())).collect();
     let because = |size: usize| Bytes::from(format!("because {size}"));
-    assert_eq!(seen, [(1, 10, because(10)), (2, 20_000_000, because(20_000_000)), (3, 0, because(0))]);
-    assert!(parked[1].value == bytes(20_000_000, 20_000_000));
-    assert!(parked.is_sorted_by_key(|task| task.id));
+    assert_eq!(
+        seen,
+        [(first, 10, because(10)), (large, 20_000_000, because(20_000_000)), (last, 0, because(0))]
+    );
+    assert!(page.records.iter().all(|record| record.value.is_empty()));
+    assert_eq!((page.next, page.at_end), (last.next(), true));
+    let one = opened.log.journal(Partition(1), large, JournalRead::One).await.unwrap();
+    assert!(one.records.len() == 1 && one.records[0].value == bytes(20_000_000, 20_000_000));
+    let starts = Consuming::start(opened.consumer).starts;
+    let ends: Vec<_> = starts.iter().map(|start| start.journal_end.0).collect();
+    assert_eq!(ends, [0, last.0 + 1, first.0 + 2, 0]);
+}
+
+#[test]
+fn a_mark_is_stored_with_its_offset_and_comes_back_with_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let mark = Mark {
+        from: Position(7),
+        claims: vec![partita_core::Claim { at: Position(9), epoch: Epoch::new(3, 4) }],
+    };
+    let Opened { log, consumer } = open(dir.path(), 2);
+    append(&log, 1, bytes(1, 10)).unwrap();
+    let consuming = Consuming::start(consumer);
+    consuming.commit_marked(vec![(Partition(1), Offset(1), mark.clone())]);
+    consuming.close();
+    drop(log);
+    let starts = Consuming::start(open(dir.path(), 2).consumer).starts;
+    assert_eq!((starts[0].offset, &starts[0].mark), (Offset(0), &Mark::default()));
+    assert_eq!((starts[1].offset, &starts[1].mark), (Offset(1), &mark));
 }
 
 #[test]

@@ -39,8 +39,33 @@ fn a_newer_schema_is_refused_and_left_as_it_is() {
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
     let before = std::fs::read(&path).unwrap();
     let refused = refusal(dir.path(), 4);
-    assert!(refused.contains("schema version 7") && refused.contains("up to 1"), "{refused}");
+    assert!(refused.contains("schema version 7") && refused.contains("up to 2"), "{refused}");
     assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+/// What version 1 lacked is taken away again.
+const TO_VERSION_1: &str =
+    "DROP INDEX parked_of_partition; ALTER TABLE offsets DROP COLUMN mark; PRAGMA user_version = 1";
+
+#[test]
+fn a_file_of_the_first_version_is_opened_with_all_that_it_has() {
+    let dir = tempfile::tempdir().unwrap();
+    let Opened { log, consumer } = open(dir.path(), 2);
+    append(&log, 1, bytes(1, 10)).unwrap();
+    append(&log, 1, bytes(2, 10)).unwrap();
+    let consuming = Consuming::start(consumer);
+    consuming.commit(&[(1, 1)]);
+    consuming.close();
+    drop(log);
+    Connection::open(super::super::schema::database(dir.path()))
+        .unwrap()
+        .execute_batch(TO_VERSION_1)
+        .unwrap();
+    for _ in 0..2 {
+        let consuming = Consuming::start(open(dir.path(), 2).consumer);
+        assert_eq!(consuming.offered, [(Partition(0), Offset(0)), (Partition(1), Offset(1))]);
+        consuming.close();
+    }
 }
 
 #[test]

@@ -15,13 +15,13 @@ use super::{
     KafkaConsumer,
     held::Holder,
     lanes::{Gap, Lanes},
-    starts::{Asker, Search, Start},
+    starts::{Asker, Found, Search},
     tail::Tail,
 };
-use crate::log::{ConsumerCommand, ConsumerEvent, ConsumerPort, Lane, Tenure};
+use crate::log::{ConsumerCommand, ConsumerEvent, ConsumerPort, Lane, Tenure, journal::mark_to_text};
 use crate::metrics::{CONSUMER_BYTES_TOTAL, CONSUMER_LAST_POLL_TIMESTAMP_SECONDS, CONSUMER_RECORDS_TOTAL};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
-use partita_core::{CommitId, Epoch, FlowControl, Intent, Lease, Offset, Partition};
+use partita_core::{CommitId, Epoch, FlowControl, Intent, Lease, Mark, Offset, Partition};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use std::{
     collections::BTreeSet,
@@ -42,7 +42,7 @@ const SEEK: Duration = Duration::from_millis(500);
 /// What the helping threads found.
 pub(super) enum Note {
     /// Where the partitions of an assignment begin.
-    Starts { intent: Intent, starts: Vec<Start> },
+    Starts { intent: Intent, starts: Vec<Found> },
     /// The standing of the topic changed.
     Standing(Result<(), Trouble>),
     /// The ends of the partitions.
@@ -51,7 +51,7 @@ pub(super) enum Note {
 
 /// The one question of the group that is not answered yet.
 enum Pending {
-    Assign { intent: Intent, starts: Option<Vec<Start>>, _search: Option<Search> },
+    Assign { intent: Intent, starts: Option<Vec<Found>>, _search: Option<Search> },
     Revoke { intent: Intent, partitions: Vec<Partition> },
 }
 
@@ -316,9 +316,11 @@ impl Member {
         }
     }
 
-    fn commit(&mut self, commit: CommitId, offsets: Vec<(Partition, Offset)>) {
-        let (owned, foreign): (Vec<_>, Vec<_>) =
-            offsets.into_iter().partition(|(partition, _)| self.owned.contains(partition));
+    fn commit(&mut self, commit: CommitId, offsets: Vec<(Partition, Offset, Mark)>) {
+        let (owned, foreign): (Vec<_>, Vec<_>) = offsets
+            .into_iter()
+            .map(|(partition, offset, mark)| (partition, offset, mark_to_text(&mark)))
+            .partition(|(partition, ..)| self.owned.contains(partition));
         if !foreign.is_empty() {
             tracing::warn!(?foreign, "offsets of partitions that are not owned are not committed");
         }

@@ -5,13 +5,15 @@
 
 use super::{
     super::{
+        admin::parking_topic,
         native::NativeConsumer,
         watch::{End, NoGroup, Watch, offsets},
     },
     run::Note,
 };
+use crate::log::{Start, journal::mark_from_text};
 use crossbeam_channel::Sender;
-use partita_core::{Intent, Offset, Partition};
+use partita_core::{Intent, Offset, Partition, Position};
 use rdkafka::consumer::BaseConsumer;
 use std::{
     collections::BTreeMap,
@@ -29,11 +31,16 @@ const AGAIN: Duration = Duration::from_millis(200);
 
 /// Where a partition begins.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Start {
-    pub(super) partition: Partition,
-    pub(super) offset: Offset,
+pub(super) struct Found {
+    pub(super) start: Start,
     /// Why nothing can be delivered from there: what is committed is not in the log.
     pub(super) broken: Option<String>,
+}
+
+impl Found {
+    pub(super) fn partition(&self) -> Partition {
+        self.start.partition
+    }
 }
 
 /// A search that ends when this is dropped.
@@ -77,33 +84,53 @@ pub(super) fn search(
 pub(super) struct Asker {
     pub(super) client: Arc<BaseConsumer<NoGroup>>,
     pub(super) topic: String,
+    pub(super) parking: String,
 }
 
 impl Asker {
     pub(super) fn of(watch: &Watch) -> Self {
-        Self { client: watch.client(), topic: watch.topic().to_owned() }
+        let topic = watch.topic().to_owned();
+        Self { client: watch.client(), parking: parking_topic(&topic), topic }
     }
 
-    fn ends(&self, partitions: &[Partition], end: End) -> Result<BTreeMap<Partition, Offset>, String> {
-        Ok(offsets(&self.client, &self.topic, partitions.iter().copied(), end, ASK)?.into_iter().collect())
+    fn ends(
+        &self,
+        topic: &str,
+        partitions: &[Partition],
+        end: End,
+    ) -> Result<BTreeMap<Partition, Offset>, String> {
+        Ok(offsets(&self.client, topic, partitions.iter().copied(), end, ASK)?.into_iter().collect())
     }
 }
 
-fn find(partitions: &[Partition], native: &NativeConsumer, asker: &Asker) -> Result<Vec<Start>, String> {
+fn find(partitions: &[Partition], native: &NativeConsumer, asker: &Asker) -> Result<Vec<Found>, String> {
     let committed = native.committed(partitions, Duration::from_secs(1))?;
-    let first = asker.ends(partitions, End::First)?;
-    let last = asker.ends(partitions, End::Last)?;
+    let first = asker.ends(&asker.topic, partitions, End::First)?;
+    let last = asker.ends(&asker.topic, partitions, End::Last)?;
+    let journals = asker.ends(&asker.parking, partitions, End::Last)?;
     committed
         .into_iter()
-        .map(|(partition, committed)| match (first.get(&partition), last.get(&partition)) {
-            (Some(&first), Some(&last)) => Ok(start(partition, committed, first, last)),
-            _ => Err(format!("the leader of partition {partition} does not answer")),
+        .map(|(partition, committed)| {
+            let (Some(&first), Some(&last)) = (first.get(&partition), last.get(&partition)) else {
+                return Err(format!("the leader of partition {partition} does not answer"));
+            };
+            let Some(&journal_end) = journals.get(&partition) else {
+                return Err(format!(
+                    "the leader of partition {partition} of {} does not answer",
+                    asker.parking
+                ));
+            };
+            let (offset, text) = committed.unzip();
+            let (offset, broken) = start(offset, first, last);
+            let mark = text.and_then(|text| mark_from_text(&text)).unwrap_or_default();
+            let journal_end = Position(journal_end.0);
+            Ok(Found { start: Start { partition, offset, mark, journal_end }, broken })
         })
         .collect()
 }
 
-/// Where a partition begins that holds `first..last`. Pure.
-fn start(partition: Partition, committed: Option<Offset>, first: Offset, last: Offset) -> Start {
+/// Where a partition begins that holds `first..last`, and what is wrong with that. Pure.
+fn start(committed: Option<Offset>, first: Offset, last: Offset) -> (Offset, Option<String>) {
     let broken = committed.and_then(|committed| {
         if committed < first {
             let lost = first.0 - committed.0;
@@ -120,31 +147,30 @@ fn start(partition: Partition, committed: Option<Offset>, first: Offset, last: O
             None
         }
     });
-    Start { partition, offset: committed.unwrap_or(first), broken }
+    (committed.unwrap_or(first), broken)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn at(committed: Option<u64>) -> Start {
-        start(Partition(1), committed.map(Offset), Offset(10), Offset(20))
+    fn at(committed: Option<u64>) -> (Offset, Option<String>) {
+        start(committed.map(Offset), Offset(10), Offset(20))
     }
 
     #[test]
     fn a_partition_begins_at_what_is_committed_and_else_at_the_logs_first_offset() {
-        assert_eq!(at(None), Start { partition: Partition(1), offset: Offset(10), broken: None });
+        assert_eq!(at(None), (Offset(10), None));
         for committed in [10, 15, 20] {
-            assert_eq!(at(Some(committed)).offset, Offset(committed));
-            assert_eq!(at(Some(committed)).broken, None);
+            assert_eq!(at(Some(committed)), (Offset(committed), None));
         }
     }
 
     #[test]
     fn a_committed_offset_that_is_not_in_the_log_is_never_replaced_silently() {
-        let deleted = at(Some(7));
-        assert_eq!(deleted.offset, Offset(7));
-        assert!(deleted.broken.is_some_and(|text| text.contains("3 tasks were deleted")));
-        assert!(at(Some(21)).broken.is_some_and(|text| text.contains("ends at 20")));
+        let (offset, broken) = at(Some(7));
+        assert_eq!(offset, Offset(7));
+        assert!(broken.is_some_and(|text| text.contains("3 tasks were deleted")));
+        assert!(at(Some(21)).1.is_some_and(|text| text.contains("ends at 20")));
     }
 }

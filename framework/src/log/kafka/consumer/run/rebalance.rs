@@ -2,7 +2,7 @@
 //! what it gave may be taken for this member's own.
 
 use super::{
-    super::starts::{self, Start},
+    super::starts::{self, Found},
     Member, Pending,
 };
 use crate::log::{ConsumerEvent, Lane};
@@ -83,7 +83,7 @@ impl Member {
             return;
         }
         self.generation = self.generation.max(self.native.generation().unwrap_or(0));
-        let partitions = starts.iter().map(|start| (start.partition, start.offset)).collect();
+        let partitions = starts.iter().map(|found| found.start.clone()).collect();
         self.emit(ConsumerEvent::Assigned { intent: *intent, generation: self.generation, partitions });
     }
 
@@ -95,9 +95,9 @@ impl Member {
                 return tracing::debug!(?answered, "an answer to an overtaken assignment is ignored");
             }
         };
-        let from = |start: &Start| {
-            let lane = lanes.iter().find(|lane| lane.partition == start.partition);
-            (start.partition, lane.map_or(start.offset, |lane| lane.start))
+        let from = |found: &Found| {
+            let lane = lanes.iter().find(|lane| lane.partition == found.partition());
+            (found.partition(), lane.map_or(found.start.offset, |lane| lane.start))
         };
         let list: Vec<_> = starts.iter().map(from).collect();
         if let Err(reason) = self.native.assign(&list) {
@@ -106,10 +106,10 @@ impl Member {
         self.owned.extend(list.iter().map(|(partition, _)| *partition));
         let idle: Vec<_> = starts
             .iter()
-            .filter(|start| {
-                start.broken.is_some() || !lanes.iter().any(|lane| lane.partition == start.partition)
+            .filter(|found| {
+                found.broken.is_some() || !lanes.iter().any(|lane| lane.partition == found.partition())
             })
-            .map(|start| start.partition)
+            .map(Found::partition)
             .collect();
         let live: Vec<_> = list
             .iter()
@@ -121,8 +121,8 @@ impl Member {
         self.native.set_paused(&live, false);
         for lane in lanes {
             let (partition, epoch) = (lane.partition, lane.epoch);
-            match starts.iter().find(|start| start.partition == partition) {
-                Some(Start { broken: Some(detail), .. }) => {
+            match starts.iter().find(|found| found.partition() == partition) {
+                Some(Found { broken: Some(detail), .. }) => {
                     tracing::error!(%partition, detail, "the partition is halted");
                     self.emit(ConsumerEvent::Discontinuity { partition, epoch, detail: detail.clone() });
                 }

@@ -1,0 +1,309 @@
+//! The parked tasks of one assignment of one partition, as everybody sees them: its runner changes them, the supervisor commits
+//! their mark, operators list them and ask for what is to become of them.
+
+use bytes::Bytes;
+use partita_core::{Entry, Epoch, Mark, Offset, ParkReason, Parking, Position, Verdict};
+use partita_proto::v1::Parked;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+use tokio::sync::{Notify, oneshot};
+
+use crate::log::journal::Meaning;
+
+/// What of a reason is kept in memory.
+const REASON_CHARS: usize = 256;
+
+/// See the module.
+pub(crate) struct ParkedTasks {
+    state: Mutex<State>,
+    /// Nothing is parked and nothing comes again: no task has to be looked at.
+    quiet: AtomicBool,
+    drops: Mutex<VecDeque<DropOrder>>,
+    asked: Notify,
+}
+
+struct State {
+    parking: Parking<Bytes>,
+    /// Why a task was parked that was not parked behind another.
+    causes: BTreeMap<Offset, Cause>,
+    /// The keys that are being redriven, in the order they were asked for.
+    redriving: VecDeque<Bytes>,
+    /// Where the journal ended when the partition was assigned, as long as nothing was added since.
+    known_end: Option<Position>,
+    /// The journal was read.
+    ready: bool,
+}
+
+/// Why a task is parked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Cause {
+    /// As the metric's label has it.
+    pub(crate) label: String,
+    /// For people.
+    pub(crate) reason: String,
+    /// How often it was tried.
+    pub(crate) attempts: u32,
+    /// When, in milliseconds since the Unix epoch.
+    pub(crate) parked_at_ms: u64,
+}
+
+impl Cause {
+    pub(crate) fn of(note: &Parked) -> Self {
+        Self {
+            label: note.cause.clone(),
+            reason: note.reason.chars().take(REASON_CHARS).collect(),
+            attempts: note.attempts,
+            parked_at_ms: note.parked_at_ms,
+        }
+    }
+}
+
+/// A parked task as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) key: Bytes,
+    pub(crate) offset: Offset,
+    pub(crate) entry: Entry,
+    /// `None`: it waits behind an earlier one of its key.
+    pub(crate) cause: Option<Cause>,
+    pub(crate) redriving: bool,
+}
+
+/// Which parked tasks are meant.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Selection {
+    /// All.
+    All,
+    /// Those of a key.
+    Key(Bytes),
+    /// One.
+    One(Offset),
+}
+
+/// Parked tasks that an operator gives up.
+pub(crate) struct DropOrder {
+    pub(crate) selection: Selection,
+    pub(crate) reason: String,
+    /// How many were given up.
+    pub(crate) answer: oneshot::Sender<u64>,
+}
+
+impl ParkedTasks {
+    /// What is known at the start of an assignment: the journal is to be read from `mark` on.
+    pub(crate) fn new(mark: Mark, start: Offset, known_end: Option<Position>) -> Self {
+        let state = State {
+            parking: Parking::new(mark, start),
+            causes: BTreeMap::new(),
+            redriving: VecDeque::new(),
+            known_end,
+            ready: false,
+        };
+        Self {
+            state: Mutex::new(state),
+            quiet: AtomicBool::new(false),
+            drops: Mutex::default(),
+            asked: Notify::new(),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing that can panic half-way runs under the lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
+        let mut state = self.state();
+        let result = change(&mut state);
+        self.quiet.store(state.ready && state.parking.is_empty(), Relaxed);
+        result
+    }
+
+    /// Where the journal is to be read from; `None` where nothing of it is unread.
+    pub(crate) fn unread(&self) -> Option<Position> {
+        let state = self.state();
+        let from = state.parking.unread();
+        (!state.ready && state.known_end.is_none_or(|end| end > from)).then_some(from)
+    }
+
+    /// Takes a record of the journal.
+    pub(crate) fn read(&self, position: Position, key: &Bytes, meaning: &Meaning) {
+        let Meaning { epoch, offset, noted, note } = meaning;
+        // The page's buffer is not to be kept for a key.
+        let key = Bytes::copy_from_slice(key);
+        self.change(|state| {
+            state.parking.read(position, *epoch, key.clone(), *offset, *noted);
+            state.told(&key, *offset, Cause::of(note));
+        });
+    }
+
+    /// The journal is read up to `end`.
+    pub(crate) fn claim(&self, end: Position, epoch: Epoch) {
+        self.change(|state| {
+            let end = state.known_end.map_or(end, |known| known.max(end));
+            state.parking.claim(end, epoch);
+            state.ready = true;
+        });
+    }
+
+    /// What becomes of the next task from the task topic.
+    pub(crate) fn judge(&self, key: &Bytes, offset: Offset) -> Verdict {
+        if self.quiet.load(Relaxed) { Verdict::Run } else { self.state().parking.judge(key, offset) }
+    }
+
+    /// Every task before `next` has ended.
+    pub(crate) fn passed(&self, next: Offset) {
+        if !self.quiet.load(Relaxed) {
+            self.state().parking.passed(next);
+        }
+    }
+
+    /// The journal has a task that came from the task topic.
+    pub(crate) fn parked(&self, key: &Bytes, offset: Offset, entry: Entry, cause: Cause) {
+        let key = Bytes::copy_from_slice(key);
+        self.change(|state| {
+            state.parking.parked(key.clone(), offset, entry);
+            state.parking.passed(offset.next());
+            state.told(&key, offset, cause);
+        });
+    }
+
+    /// The journal has the end of a task, parked or not.
+    pub(crate) fn closed(&self, key: &Bytes, offset: Offset, position: Position) {
+        self.change(|state| {
+            state.parking.closed(key, offset, position);
+            state.causes.remove(&offset);
+            if state.parking.of(key).is_none() {
+                state.redriving.retain(|other| other != key);
+            }
+        });
+    }
+
+    /// A redriven task failed again: its key stays parked.
+    pub(crate) fn failed_again(&self, key: &Bytes, offset: Offset, cause: Cause) {
+        self.change(|state| {
+            state.told(key, offset, cause);
+            state.redriving.retain(|other| other != key);
+        });
+    }
+
+    /// The mark to commit with this offset.
+    pub(crate) fn mark(&self, committable: Offset) -> Mark {
+        self.change(|state| match state.ready {
+            true => state.parking.mark(committable),
+            // A former actor's offset: what is not read yet may still need what this would forget.
+            false => state.parking.clone().mark(committable),
+        })
+    }
+
+    /// The task that is to be redriven next.
+    pub(crate) fn next_to_redrive(&self) -> Option<(Bytes, Offset, Entry)> {
+        let mut state = self.state();
+        let State { redriving, parking, .. } = &mut *state;
+        redriving.retain(|key| parking.of(key).is_some());
+        // Where what comes before it is still to be delivered again, another key may go on meanwhile.
+        redriving.iter().find_map(|key| {
+            let (offset, entry) = parking.redrivable(key)?;
+            Some((key.clone(), offset, entry))
+        })
+    }
+
+    /// The next order to give tasks up.
+    pub(crate) fn next_drop(&self) -> Option<DropOrder> {
+        self.drops.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
+    /// Returns when an operator has asked for something.
+    pub(crate) async fn asked(&self) {
+        self.asked.notified().await;
+    }
+
+    /// The parked tasks that are meant, in order of their keys and offsets.
+    pub(crate) fn select(&self, selection: &Selection) -> Vec<Listed> {
+        let state = self.state();
+        let of_key = |key: &Bytes| {
+            let redriving = state.redriving.contains(key);
+            let listed = |(&offset, &entry): (&Offset, &Entry)| Listed {
+                key: key.clone(),
+                offset,
+                entry,
+                cause: state.causes.get(&offset).cloned(),
+                redriving,
+            };
+            state.parking.of(key).into_iter().flatten().map(listed).collect::<Vec<_>>()
+        };
+        match selection {
+            Selection::Key(key) => of_key(key),
+            Selection::All => state.parking.keys().flat_map(|(key, _)| of_key(key)).collect(),
+            Selection::One(wanted) => {
+                let key = state.parking.keys().find(|(_, tasks)| tasks.contains_key(wanted));
+                let mut found = key.map(|(key, _)| of_key(key)).unwrap_or_default();
+                found.retain(|task| task.offset == *wanted);
+                found
+            }
+        }
+    }
+
+    /// Asks for the keys of a selection to be redriven. Says how many keys and tasks that are.
+    pub(crate) fn redrive(&self, selection: &Selection) -> (u64, u64) {
+        let (mut keys, mut tasks) = (0, 0);
+        let mut state = self.state();
+        let wanted: Vec<Bytes> = match selection {
+            Selection::Key(key) => state.parking.of(key).map(|_| key.clone()).into_iter().collect(),
+            Selection::All | Selection::One(_) => state.parking.keys().map(|(key, _)| key.clone()).collect(),
+        };
+        for key in wanted {
+            let count = state.parking.of(&key).map_or(0, BTreeMap::len) as u64;
+            if let Selection::One(offset) = selection
+                && state.parking.get(&key, *offset).is_none()
+            {
+                continue;
+            }
+            (keys, tasks) = (keys + 1, tasks + count);
+            if !state.redriving.contains(&key) {
+                state.redriving.push_back(key);
+            }
+        }
+        drop(state);
+        self.asked.notify_one();
+        (keys, tasks)
+    }
+
+    /// Asks for tasks to be given up. The answer comes when the journal has it; it does not where the assignment ends before.
+    pub(crate) fn drop_tasks(&self, selection: Selection, reason: String) -> oneshot::Receiver<u64> {
+        let (answer, answered) = oneshot::channel();
+        let order = DropOrder { selection, reason, answer };
+        self.drops.lock().unwrap_or_else(PoisonError::into_inner).push_back(order);
+        self.asked.notify_one();
+        answered
+    }
+
+    /// How many keys and tasks are parked, and whether the journal has been read.
+    pub(crate) fn count(&self) -> (u64, u64) {
+        let state = self.state();
+        (state.parking.parked_keys() as u64, state.parking.parked_tasks() as u64)
+    }
+}
+
+impl State {
+    /// Keeps a cause, unless the task is not parked or only waits behind another.
+    fn told(&mut self, key: &Bytes, offset: Offset, cause: Cause) {
+        if self.parking.get(key, offset).is_some() {
+            if cause.label != ParkReason::Behind.label() {
+                self.causes.insert(offset, cause);
+            }
+        } else {
+            self.causes.remove(&offset);
+        }
+    }
+}
+
+impl std::fmt::Debug for ParkedTasks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ParkedTasks").field("count", &self.count()).finish_non_exhaustive()
+    }
+}

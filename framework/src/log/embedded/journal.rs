@@ -1,0 +1,119 @@
+//! Reading the parking table, which is the journal of every partition: `id` is the position, and a partition's ids grow.
+
+use super::{schema::open_reader, store::read_chunks};
+use crate::log::{JournalError, JournalPage, JournalRead, JournalRecord};
+use bytes::Bytes;
+use partita_core::{Partition, Position};
+use rusqlite::{Connection, Result, Row};
+use std::{
+    path::PathBuf,
+    sync::{Mutex, PoisonError},
+};
+
+/// A page ends at this many records.
+const PAGE: i64 = 4096;
+
+/// The connection that reads it, opened at the first question.
+pub(super) struct Journals {
+    dir: PathBuf,
+    connection: Mutex<Option<Connection>>,
+}
+
+impl Journals {
+    pub(super) fn new(dir: PathBuf) -> Self {
+        Self { dir, connection: Mutex::default() }
+    }
+
+    /// Reads a page. Blocks while it reads.
+    pub(super) fn read(
+        &self,
+        partition: Partition,
+        from: Position,
+        read: JournalRead,
+    ) -> std::result::Result<JournalPage, JournalError> {
+        let mut slot = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let page = match slot.as_ref() {
+            Some(connection) => page(connection, partition, from, read),
+            None => open_reader(&self.dir)
+                .and_then(|connection| page(slot.insert(connection), partition, from, read)),
+        };
+        page.map_err(|error| JournalError(error.to_string()))
+    }
+}
+
+fn page(
+    connection: &Connection,
+    partition: Partition,
+    from: Position,
+    read: JournalRead,
+) -> Result<JournalPage> {
+    let limit = if read == JournalRead::One { 1 } else { PAGE };
+    let whole = read == JournalRead::One;
+    let mut statement = connection.prepare_cached(if whole {
+        "SELECT id, timestamp_ms, size, key, parked, chunk, value FROM parked WHERE partition = ?1 AND id >= ?2 ORDER BY id LIMIT ?3"
+    } else {
+        "SELECT id, timestamp_ms, size, key, parked FROM parked WHERE partition = ?1 AND id >= ?2 ORDER BY id LIMIT ?3"
+    })?;
+    let from_id = i64::try_from(from.0).unwrap_or(i64::MAX);
+    let mut rows = statement.query((partition.0, from_id, limit))?;
+    let mut page = JournalPage { next: from, ..JournalPage::default() };
+    let mut chunked = None;
+    while let Some(row) = rows.next()? {
+        let mut record = record(row)?;
+        if whole {
+            match row.get::<_, Option<i64>>(5)? {
+                Some(first) => chunked = Some(first as u64),
+                None => record.value = bytes(row, 6)?,
+            }
+        }
+        page.next = record.position.next();
+        page.records.push(record);
+    }
+    page.at_end = (page.records.len() as i64) < limit;
+    drop(rows);
+    if let (Some(first), Some(record)) = (chunked, page.records.first_mut()) {
+        record.value = read_chunks(connection, first, record.size as usize)?;
+    }
+    Ok(page)
+}
+
+fn record(row: &Row<'_>) -> Result<JournalRecord> {
+    Ok(JournalRecord {
+        position: Position(row.get::<_, i64>(0)? as u64),
+        timestamp_ms: row.get(1)?,
+        size: row.get::<_, i64>(2)? as u64,
+        key: bytes(row, 3)?,
+        parked: bytes(row, 4)?,
+        value: Bytes::new(),
+    })
+}
+
+fn bytes(row: &Row<'_>, index: usize) -> Result<Bytes> {
+    Ok(row.get_ref(index)?.as_blob_or_null()?.map(Bytes::copy_from_slice).unwrap_or_default())
+}
+
+/// For each partition, where its journal ends.
+pub(super) fn ends(connection: &Connection, partitions: u32) -> Result<Vec<Position>> {
+    let mut ends = vec![Position(0); partitions as usize];
+    let mut last = connection.prepare("SELECT partition, max(id) FROM parked GROUP BY partition")?;
+    let mut rows = last.query([])?;
+    while let Some(row) = rows.next()? {
+        let (partition, id): (u32, i64) = (row.get(0)?, row.get(1)?);
+        if let Some(end) = ends.get_mut(partition as usize) {
+            *end = Position(id as u64).next();
+        }
+    }
+    Ok(ends)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_in_chunks_needs_all_of_them() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("CREATE TABLE chunks (id INTEGER PRIMARY KEY, data BLOB NOT NULL)").unwrap();
+        assert!(read_chunks(&connection, 1, 1 << 20).is_err());
+    }
+}

@@ -1,0 +1,194 @@
+//! Reading the parking topic: partition `p` of it is the journal of partition `p` of the task topic.
+//!
+//! Read only when a partition is assigned whose journal is not empty, and when a parked task is redriven or shown: so one client on one
+//! thread serves all questions in turn, made at the first, and holds little more than the record it is at.
+
+use super::{
+    admin::parking_topic,
+    producer::PARKED_HEADER,
+    settings::{Role, client_config},
+    watch::NoGroup,
+};
+use crate::config::KafkaConfig;
+use crate::log::{JournalError, JournalFuture, JournalPage, JournalRead, JournalRecord};
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use partita_core::{Partition, Position};
+use rdkafka::{
+    TopicPartitionList,
+    consumer::{BaseConsumer, Consumer},
+    error::KafkaError,
+    message::{BorrowedMessage, Headers, Message},
+};
+use std::{
+    sync::Mutex,
+    thread,
+    time::{Duration, Instant},
+};
+use tokio::sync::oneshot;
+
+/// A page ends at this many records.
+const PAGE: usize = 4096;
+/// How long the brokers may be silent.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long one poll waits.
+const POLL: Duration = Duration::from_millis(500);
+/// How long it stays where it is, for the next question.
+const LINGER: Duration = Duration::from_millis(100);
+
+/// The way to the thread that reads.
+pub(super) struct Journals {
+    config: KafkaConfig,
+    max_task: u64,
+    questions: Mutex<Option<Sender<Question>>>,
+}
+
+struct Question {
+    partition: Partition,
+    from: Position,
+    read: JournalRead,
+    answer: oneshot::Sender<Result<JournalPage, JournalError>>,
+}
+
+impl Journals {
+    pub(super) fn new(config: &KafkaConfig, max_task: u64) -> Self {
+        Self { config: config.clone(), max_task, questions: Mutex::default() }
+    }
+
+    pub(super) fn read(&self, partition: Partition, from: Position, read: JournalRead) -> JournalFuture {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.ask(Question { partition, from, read, answer });
+        Box::pin(async move {
+            asked?;
+            answered.await.unwrap_or_else(|_| Err(JournalError("its reader ended".into())))
+        })
+    }
+
+    /// Hands the question to the thread, which is started for it where there is none.
+    fn ask(&self, mut question: Question) -> Result<(), JournalError> {
+        let mut questions = self.questions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(sender) = questions.as_ref() {
+            match sender.send(question) {
+                Ok(()) => return Ok(()),
+                Err(refused) => question = refused.0,
+            }
+        }
+        let client: BaseConsumer<NoGroup> = client_config(&self.config, Role::Journal, self.max_task)
+            .map_err(|error| JournalError(error.to_string()))?
+            .create_with_context(NoGroup)
+            .map_err(|error| JournalError(error.to_string()))?;
+        let (sender, receiver) = unbounded();
+        let reader = Reader { client, topic: parking_topic(&self.config.topic), at: None };
+        thread::Builder::new()
+            .name("partita-kafka-journal".into())
+            .spawn(move || serve(reader, &receiver))
+            .map_err(|error| JournalError(error.to_string()))?;
+        let _ = sender.send(question);
+        *questions = Some(sender);
+        Ok(())
+    }
+}
+
+/// The client, and where it is.
+struct Reader {
+    client: BaseConsumer<NoGroup>,
+    topic: String,
+    /// What it would read next, while it is assigned something.
+    at: Option<(Partition, Position)>,
+}
+
+/// Answers until nobody can ask any more.
+fn serve(mut reader: Reader, questions: &Receiver<Question>) {
+    loop {
+        let question = match questions.recv_timeout(LINGER) {
+            Ok(question) => question,
+            Err(RecvTimeoutError::Disconnected) => return,
+            Err(RecvTimeoutError::Timeout) => {
+                // Assigned, it would go on asking its broker for more.
+                reader.rest();
+                let Ok(question) = questions.recv() else { return };
+                question
+            }
+        };
+        // Who asked may be gone: a partition that was revoked meanwhile.
+        if !question.answer.is_closed() {
+            let page = reader.page(&question);
+            let _ = question.answer.send(page.map_err(JournalError));
+        }
+    }
+}
+
+impl Reader {
+    fn rest(&mut self) {
+        if self.at.take().is_some()
+            && let Err(error) = self.client.unassign()
+        {
+            tracing::debug!(%error, "the reader of the parking topic could not let go of a partition");
+        }
+    }
+
+    /// Reads on where it is, or goes where the question is about.
+    fn go(&mut self, partition: Partition, from: Position) -> Result<(), String> {
+        if self.at == Some((partition, from)) {
+            return Ok(());
+        }
+        let mut list = TopicPartitionList::new();
+        let offset = rdkafka::Offset::Offset(from.0 as i64);
+        list.add_partition_offset(&self.topic, partition.0 as i32, offset)
+            .and_then(|()| self.client.assign(&list))
+            .map_err(|error| error.to_string())
+    }
+
+    fn page(&mut self, question: &Question) -> Result<JournalPage, String> {
+        let Question { partition, from, read, .. } = *question;
+        self.go(partition, from)?;
+        self.at = None;
+        let mut page = JournalPage { next: from, ..JournalPage::default() };
+        let mut heard = Instant::now();
+        let mut last_error = "no answer from its leader".to_owned();
+        while page.records.len() < PAGE && !page.at_end {
+            match self.client.poll(POLL) {
+                Some(Ok(message)) if message.partition() == partition.0 as i32 => {
+                    heard = Instant::now();
+                    let record = record(&message, read);
+                    // One from before this question's start was fetched for another.
+                    if record.position >= page.next {
+                        page.next = record.position.next();
+                        page.records.push(record);
+                    }
+                    if read == JournalRead::One && !page.records.is_empty() {
+                        break;
+                    }
+                }
+                Some(Err(KafkaError::PartitionEOF(at))) if at == partition.0 as i32 => page.at_end = true,
+                // Of a question before.
+                Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) | None => {}
+                Some(Err(error)) => last_error = error.to_string(),
+            }
+            if heard.elapsed() >= PATIENCE {
+                return Err(format!("partition {partition} of {}: {last_error}", self.topic));
+            }
+        }
+        // After an end it would not be told of the end again.
+        self.at = (!page.at_end).then_some((partition, page.next));
+        Ok(page)
+    }
+}
+
+fn record(message: &BorrowedMessage<'_>, read: JournalRead) -> JournalRecord {
+    let header = message.headers().and_then(|headers| {
+        headers.iter().find(|header| header.key == PARKED_HEADER).and_then(|header| header.value)
+    });
+    let value = message.payload().unwrap_or_default();
+    JournalRecord {
+        position: Position(message.offset().max(0) as u64),
+        timestamp_ms: message.timestamp().to_millis().unwrap_or(0),
+        key: Bytes::copy_from_slice(message.key().unwrap_or_default()),
+        parked: Bytes::copy_from_slice(header.unwrap_or_default()),
+        size: value.len() as u64,
+        value: match read {
+            JournalRead::Notes => Bytes::new(),
+            JournalRead::One => Bytes::copy_from_slice(value),
+        },
+    }
+}
