@@ -133,7 +133,7 @@ impl ParkedDesk {
         let weight = listed.entry.weight;
         let memory = self.memory.reserve(weight.value + weight.decompressed).await;
         let position = listed.entry.position;
-        let page = self.log.journal(Partition(partition), position, JournalRead::One).await?;
+        let page = self.log.journal(Partition(partition), position, JournalRead::Values(0)).await?;
         let Some(record) = page.records.into_iter().next().filter(|record| record.position == position)
         else {
             return Ok(None);

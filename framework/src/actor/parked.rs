@@ -5,7 +5,7 @@ use bytes::Bytes;
 use partita_core::{Entry, Epoch, Mark, Offset, ParkReason, Parking, Position, Verdict};
 use partita_proto::v1::Parked;
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -31,8 +31,8 @@ struct State {
     parking: Parking<Bytes>,
     /// Why a task was parked that was not parked behind another.
     causes: BTreeMap<Offset, Cause>,
-    /// The keys that are being redriven, in the order they were asked for.
-    redriving: VecDeque<Bytes>,
+    /// The keys that are being redriven.
+    redriving: BTreeSet<Bytes>,
     /// Where the journal ended when the partition was assigned, as long as nothing was added since.
     known_end: Option<Position>,
     /// The journal was read.
@@ -99,7 +99,7 @@ impl ParkedTasks {
         let state = State {
             parking: Parking::new(mark, start),
             causes: BTreeMap::new(),
-            redriving: VecDeque::new(),
+            redriving: BTreeSet::new(),
             known_end,
             ready: false,
         };
@@ -178,7 +178,7 @@ impl ParkedTasks {
             state.parking.closed(key, offset, position);
             state.causes.remove(&offset);
             if state.parking.of(key).is_none() {
-                state.redriving.retain(|other| other != key);
+                state.redriving.remove(key);
             }
         });
     }
@@ -187,7 +187,7 @@ impl ParkedTasks {
     pub(crate) fn failed_again(&self, key: &Bytes, offset: Offset, cause: Cause) {
         self.change(|state| {
             state.told(key, offset, cause);
-            state.redriving.retain(|other| other != key);
+            state.redriving.remove(key);
         });
     }
 
@@ -200,16 +200,17 @@ impl ParkedTasks {
         })
     }
 
-    /// The task that is to be redriven next.
+    /// The task that is to be redriven next. What comes before it in its key may still have to be delivered again: then another key's.
     pub(crate) fn next_to_redrive(&self) -> Option<(Bytes, Offset, Entry)> {
         let mut state = self.state();
         let State { redriving, parking, .. } = &mut *state;
         redriving.retain(|key| parking.of(key).is_some());
-        // Where what comes before it is still to be delivered again, another key may go on meanwhile.
-        redriving.iter().find_map(|key| {
+        // In the order of the journal, which is read from front to back then.
+        let next = redriving.iter().filter_map(|key| {
             let (offset, entry) = parking.redrivable(key)?;
-            Some((key.clone(), offset, entry))
-        })
+            Some((key, offset, entry))
+        });
+        next.min_by_key(|(.., entry)| entry.position).map(|(key, offset, entry)| (key.clone(), offset, entry))
     }
 
     /// The next order to give tasks up.
@@ -264,9 +265,7 @@ impl ParkedTasks {
                 continue;
             }
             (keys, tasks) = (keys + 1, tasks + count);
-            if !state.redriving.contains(&key) {
-                state.redriving.push_back(key);
-            }
+            state.redriving.insert(key);
         }
         drop(state);
         self.asked.notify_one();

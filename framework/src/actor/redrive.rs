@@ -11,11 +11,26 @@ use super::{
     runner::{Ending, Runner, Tried},
     work::Work,
 };
-use crate::log::{JournalRead, Record};
+use crate::{
+    log::{JournalRead, JournalRecord, Record},
+    memory::Reservation,
+};
 use bytes::Bytes;
 use partita_core::{Entry, Offset};
 use partita_proto::v1::parked::End as Closing;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::{
+    collections::VecDeque,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// Bytes of parked tasks that are read before it is their turn: many small ones with one question.
+const AHEAD: u64 = 256 << 10;
+
+/// Parked tasks that were read before it is their turn.
+pub(super) struct Ahead {
+    records: VecDeque<JournalRecord>,
+    _memory: Reservation,
+}
 
 /// Redriven tasks for each task of the task topic: two, so that a key whose tasks keep coming is caught up with.
 const SHARE: u32 = 2;
@@ -32,6 +47,9 @@ impl<W: Work> Runner<W> {
             let Some((key, offset, entry)) = self.setup.parked.next_to_redrive() else { break };
             some = true;
             self.redrive(key, offset, entry).await?;
+        }
+        if !some {
+            self.ahead = None;
         }
         Ok(some)
     }
@@ -53,16 +71,9 @@ impl<W: Work> Runner<W> {
     async fn redrive(&mut self, key: Bytes, offset: Offset, entry: Entry) -> Result<(), Ending> {
         let partition = self.setup.assignment.partition;
         self.finished.flush();
-        let bytes = entry.weight.value + entry.weight.decompressed;
-        let memory = tokio::select! {
-            biased;
-            order = self.lane.until_ordered() => return Err(order.into()),
-            memory = self.setup.decode.reserve(bytes) => memory,
-        };
+        let memory = self.redrive_memory(entry).await?;
         self.ctx.attempt = 0;
-        let page = self.page(entry.position, JournalRead::One).await?;
-        let Some(found) = page.records.into_iter().next().filter(|found| found.position == entry.position)
-        else {
+        let Some(found) = self.journalled(entry).await? else {
             tracing::error!(%partition, %offset, "a parked task is not in the parking journal any more: was it deleted? Its key stays parked");
             let reason = "its record is not in the parking journal any more; drop it to let its key go on";
             self.setup.parked.failed_again(&key, offset, self.failed_now("gone", reason.into()));
@@ -80,6 +91,43 @@ impl<W: Work> Runner<W> {
             }
         }
         Ok(())
+    }
+
+    /// Memory for the task's record and its payload. Whoever waits for it holds none.
+    async fn redrive_memory(&mut self, entry: Entry) -> Result<Reservation, Order> {
+        let bytes = entry.weight.value + entry.weight.decompressed;
+        if let Some(memory) = self.setup.decode.try_reserve(bytes) {
+            return Ok(memory);
+        }
+        self.ahead = None;
+        tokio::select! {
+            biased;
+            order = self.lane.until_ordered() => Err(order),
+            memory = self.setup.decode.reserve(bytes) => Ok(memory),
+        }
+    }
+
+    /// The task's record: of those that were read ahead, or from the journal.
+    async fn journalled(&mut self, entry: Entry) -> Result<Option<JournalRecord>, Order> {
+        let is_it = |record: &JournalRecord| record.position == entry.position;
+        if let Some(Ahead { records, .. }) = &mut self.ahead {
+            while records.front().is_some_and(|record| record.position < entry.position) {
+                records.pop_front();
+            }
+            if records.front().is_some_and(is_it) {
+                return Ok(records.pop_front());
+            }
+        }
+        self.ahead = None;
+        // Never more than half of what there is, so that the largest task still finds room.
+        let decode = &self.setup.decode;
+        let roomy = decode.reserved() + AHEAD <= decode.capacity() / 2;
+        let memory = if roomy { decode.try_reserve(AHEAD) } else { None };
+        let read = JournalRead::Values(if memory.is_some() { AHEAD } else { 0 });
+        let mut records = VecDeque::from(self.page(entry.position, read).await?.records);
+        let found = records.pop_front().filter(is_it);
+        self.ahead = memory.map(|_memory| Ahead { records, _memory });
+        Ok(found)
     }
 
     fn failed_now(&self, label: &str, reason: String) -> Cause {

@@ -9,6 +9,7 @@ use super::{
     meter::{End, Meter},
     parked::ParkedTasks,
     parking::Aside,
+    redrive::Ahead,
     report::{Finished, Report},
     work::{Factory, Failure, Work, task},
 };
@@ -84,6 +85,8 @@ pub(crate) struct Runner<W> {
     factory: Factory<W>,
     work: Option<W>,
     pub(super) finished: Finished,
+    /// Parked tasks that were read before it is their turn.
+    pub(super) ahead: Option<Ahead>,
     now: Instant,
     turn: (Instant, u32),
     alive: bool,
@@ -114,7 +117,18 @@ impl<W: Work> Runner<W> {
             cancelled: CancellationToken::new(),
         };
         let now = Instant::now();
-        Self { setup, lane, ctx, factory, work: None, finished, now, turn: (now, 0), alive: true }
+        Self {
+            setup,
+            lane,
+            ctx,
+            factory,
+            work: None,
+            finished,
+            ahead: None,
+            now,
+            turn: (now, 0),
+            alive: true,
+        }
     }
 
     /// Runs until an order ends it.
@@ -409,6 +423,8 @@ impl<W: Work> Runner<W> {
 
     /// Waits, unless an order comes first.
     pub(super) async fn wait(&mut self, time: Duration) -> Result<(), Order> {
+        // Others may need its memory meanwhile.
+        self.ahead = None;
         self.finished.flush();
         self.setup.progress.enter(Phase::Retrying);
         let waited = tokio::select! {

@@ -41,8 +41,8 @@ pub struct JournalRecord {
 pub enum JournalRead {
     /// As many records as a page has, without their values.
     Notes,
-    /// The first record, whole.
-    One,
+    /// The first record, whole, and those after it, as long as their values together have no more bytes than this.
+    Values(u64),
 }
 
 /// Consecutive records of a journal.
@@ -60,6 +60,15 @@ pub struct JournalPage {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the parking journal cannot be read: {0}")]
 pub struct JournalError(pub String);
+
+impl JournalPage {
+    /// Whether a value of `size` bytes fits after those of the page.
+    pub(crate) fn takes(&self, size: u64, read: JournalRead) -> bool {
+        let JournalRead::Values(most) = read else { return true };
+        let sum: u64 = self.records.iter().map(|record| record.size).sum();
+        self.records.is_empty() || sum + size <= most
+    }
+}
 
 /// The answer to a question for a page.
 pub type JournalFuture = BoxFuture<'static, Result<JournalPage, JournalError>>;

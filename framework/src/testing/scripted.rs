@@ -447,7 +447,7 @@ impl TaskLog for ScriptedLog {
         let state = self.state();
         let stored = state.partitions.get(partition.0 as usize);
         let journal = stored.map_or(&[][..], |stored| &stored.journal);
-        let limit = if read == JournalRead::One { 1 } else { PAGE };
+        let limit = if read == JournalRead::Values(0) { 1 } else { PAGE };
         let records = journal.iter().enumerate().skip(from.0 as usize).take(limit);
         let records: Vec<_> = records
             .map(|(position, record)| JournalRecord {
@@ -456,7 +456,7 @@ impl TaskLog for ScriptedLog {
                 key: record.key.clone(),
                 parked: record.parked.clone(),
                 size: record.value.len() as u64,
-                value: if read == JournalRead::One { record.value.clone() } else { Bytes::new() },
+                value: if read == JournalRead::Notes { Bytes::new() } else { record.value.clone() },
             })
             .collect();
         let next = Position(from.0 + records.len() as u64);

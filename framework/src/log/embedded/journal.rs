@@ -47,8 +47,8 @@ fn page(
     from: Position,
     read: JournalRead,
 ) -> Result<JournalPage> {
-    let limit = if read == JournalRead::One { 1 } else { PAGE };
-    let whole = read == JournalRead::One;
+    let whole = read != JournalRead::Notes;
+    let limit = if read == JournalRead::Values(0) { 1 } else { PAGE };
     let mut statement = connection.prepare_cached(if whole {
         "SELECT id, timestamp_ms, size, key, parked, chunk, value FROM parked WHERE partition = ?1 AND id >= ?2 ORDER BY id LIMIT ?3"
     } else {
@@ -57,23 +57,21 @@ fn page(
     let from_id = i64::try_from(from.0).unwrap_or(i64::MAX);
     let mut rows = statement.query((partition.0, from_id, limit))?;
     let mut page = JournalPage { next: from, ..JournalPage::default() };
-    let mut chunked = None;
     while let Some(row) = rows.next()? {
         let mut record = record(row)?;
+        if !page.takes(record.size, read) {
+            return Ok(page);
+        }
         if whole {
-            match row.get::<_, Option<i64>>(5)? {
-                Some(first) => chunked = Some(first as u64),
-                None => record.value = bytes(row, 6)?,
-            }
+            record.value = match row.get::<_, Option<i64>>(5)? {
+                Some(first) => read_chunks(connection, first as u64, record.size as usize)?,
+                None => bytes(row, 6)?,
+            };
         }
         page.next = record.position.next();
         page.records.push(record);
     }
     page.at_end = (page.records.len() as i64) < limit;
-    drop(rows);
-    if let (Some(first), Some(record)) = (chunked, page.records.first_mut()) {
-        record.value = read_chunks(connection, first, record.size as usize)?;
-    }
     Ok(page)
 }
 

@@ -150,13 +150,17 @@ impl Reader {
             match self.client.poll(POLL) {
                 Some(Ok(message)) if message.partition() == partition.0 as i32 => {
                     heard = Instant::now();
+                    if !page.takes(message.payload_len() as u64, read) {
+                        // It was taken from the client, so reading on from it needs another assignment.
+                        return Ok(page);
+                    }
                     let record = record(&message, read);
                     // One from before this question's start was fetched for another.
                     if record.position >= page.next {
                         page.next = record.position.next();
                         page.records.push(record);
                     }
-                    if read == JournalRead::One && !page.records.is_empty() {
+                    if read == JournalRead::Values(0) && !page.records.is_empty() {
                         break;
                     }
                 }
@@ -188,7 +192,7 @@ fn record(message: &BorrowedMessage<'_>, read: JournalRead) -> JournalRecord {
         size: value.len() as u64,
         value: match read {
             JournalRead::Notes => Bytes::new(),
-            JournalRead::One => Bytes::copy_from_slice(value),
+            JournalRead::Values(_) => Bytes::copy_from_slice(value),
         },
     }
 }

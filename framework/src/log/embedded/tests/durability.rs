@@ -140,7 +140,7 @@ async fn a_journal_is_read_back_in_order_and_each_partitions_is_its_own() {
     );
     assert!(page.records.iter().all(|record| record.value.is_empty()));
     assert_eq!((page.next, page.at_end), (last.next(), true));
-    let one = opened.log.journal(Partition(1), large, JournalRead::One).await.unwrap();
+    let one = opened.log.journal(Partition(1), large, JournalRead::Values(0)).await.unwrap();
     assert!(one.records.len() == 1 && one.records[0].value == bytes(20_000_000, 20_000_000));
     let starts = Consuming::start(opened.consumer).starts;
     let ends: Vec<_> = starts.iter().map(|start| start.journal_end.0).collect();
