@@ -100,8 +100,9 @@ impl Assignment {
     }
 }
 
-/// What a conditional write compares: a store that refuses a smaller (epoch, offset) for the same (topic id, partition)
-/// absorbs redeliveries and refuses a former owner.
+/// What a conditional write compares, key by key: a store that keeps the fence of a key's last write, and refuses a smaller (epoch,
+/// offset) for the same (topic id, partition), absorbs redeliveries and refuses a former owner. Not over keys: a redriven task keeps
+/// its offset, and other keys have gone on meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Fence {
     /// The topic's identity.

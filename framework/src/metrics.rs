@@ -97,7 +97,9 @@ catalogue! {
     PARTITION_QUEUE_TASKS, "partita_partition_queue_tasks", Gauge, ["topic", "partition"], "Tasks delivered to the partition's actor that have not ended.";
     PARTITION_QUEUE_BYTES, "partita_partition_queue_bytes", Gauge, ["topic", "partition"], "Bytes of the tasks in the partition's queue.";
     PARTITION_IN_FLIGHT_START_TIMESTAMP_SECONDS, "partita_partition_in_flight_start_timestamp_seconds", Gauge, ["topic", "partition"], "When the task in hand was started, as Unix time; 0 while idle.";
-    PARTITION_STATE, "partita_partition_state", Gauge, ["topic", "partition", "state"], "1 for the partition's present state (running, draining, retrying, halted), 0 for the others.";
+    PARTITION_STATE, "partita_partition_state", Gauge, ["topic", "partition", "state"], "1 for the partition's present state (running, draining, retrying, unavailable, tripped, halted), 0 for the others.";
+    PARTITION_PARKED_KEYS, "partita_partition_parked_keys", Gauge, ["topic", "partition"], "Keys of the partition that are parked.";
+    PARTITION_PARKED_TASKS, "partita_partition_parked_tasks", Gauge, ["topic", "partition"], "Tasks of the partition that are parked, those behind a parked one included.";
     PARTITION_ASSIGNED, "partita_partition_assigned", Gauge, ["topic", "partition"], "1 while this process owns the partition.";
     REBALANCES_TOTAL, "partita_rebalances_total", Counter, ["event"], "Assignments, revocations and losses of partitions.";
     REBALANCE_DRAIN_DURATION_SECONDS, "partita_rebalance_drain_duration_seconds", TaskTime, [], "From a revocation to its completion.";

@@ -39,6 +39,10 @@ pub enum Activity {
     Running,
     /// Waiting to try its task in hand again, or for its next actor.
     Retrying,
+    /// Waiting for something that its handler needs, without spending attempts.
+    Unavailable,
+    /// Waiting for a task to succeed, because too many were parked.
+    Tripped,
     /// Finishing its task in hand before it is given back.
     Draining,
     /// Its records do not continue where they must: it waits for an operator.
@@ -47,13 +51,16 @@ pub enum Activity {
 
 impl Activity {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Running, Self::Draining, Self::Retrying, Self::Halted];
+    pub const ALL: [Self; 6] =
+        [Self::Running, Self::Draining, Self::Retrying, Self::Unavailable, Self::Tripped, Self::Halted];
 
     /// The metric's label.
     pub fn label(self) -> &'static str {
         match self {
             Self::Running => "running",
             Self::Retrying => "retrying",
+            Self::Unavailable => "unavailable",
+            Self::Tripped => "tripped",
             Self::Draining => "draining",
             Self::Halted => "halted",
         }
@@ -87,6 +94,8 @@ pub struct PartitionStatus {
     pub in_flight_since_ms: Option<u64>,
     /// Which attempt of it this is; 0 while none is.
     pub attempt: u32,
+    /// What it waits for, where its activity is to wait for something in particular.
+    pub waiting_for: Option<String>,
     /// Keys that are parked.
     pub parked_keys: u64,
     /// Tasks that are parked.
@@ -262,6 +271,8 @@ impl Owned {
                 (PartitionState::Restarting, _) => Activity::Retrying,
                 (PartitionState::Draining, _) | (_, Phase::Draining) => Activity::Draining,
                 (PartitionState::Running, Phase::Retrying) => Activity::Retrying,
+                (PartitionState::Running, Phase::Unavailable) => Activity::Unavailable,
+                (PartitionState::Running, Phase::Tripped) => Activity::Tripped,
                 (PartitionState::Running, Phase::Running) => Activity::Running,
             },
             start: self.view.start,
@@ -273,6 +284,7 @@ impl Owned {
             paused: self.paused,
             in_flight_since_ms: (since > 0).then_some(since),
             attempt: self.progress.attempt(),
+            waiting_for: self.progress.waiting_for(),
             parked_keys,
             parked_tasks,
             halted: self.halted,

@@ -6,6 +6,7 @@
 mod action;
 mod admission;
 mod backpressure;
+mod breaker;
 mod commit;
 mod event;
 mod ids;
@@ -20,6 +21,7 @@ mod sequence;
 pub use action::{Action, Counted, Exit};
 pub use admission::{Admission, LogState, PartitionHealth, Refusal, RefusalCode};
 pub use backpressure::{DeliveryLimits, FlowControl, Outstanding, PauseChange};
+pub use breaker::{Breaker, BreakerPolicy, Ruling};
 pub use commit::CommitSchedule;
 pub use event::Event;
 pub use ids::{CommitId, Epoch, Intent, Offset, Partition};

@@ -9,7 +9,10 @@ use partita_core::Outstanding;
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
-    sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::Notify;
@@ -109,6 +112,10 @@ pub(crate) enum Phase {
     Retrying = 1,
     /// Finishing the task in hand.
     Draining = 2,
+    /// Waiting for something that the handler needs.
+    Unavailable = 3,
+    /// Waiting because too many tasks were parked.
+    Tripped = 4,
 }
 
 /// What other threads may know of an actor.
@@ -120,6 +127,8 @@ pub(crate) struct Progress {
     attempt: AtomicU32,
     in_flight_since_ms: AtomicU64,
     stopped: AtomicBool,
+    /// What is waited for, for people.
+    waiting_for: Mutex<Option<String>>,
 }
 
 impl Progress {
@@ -160,8 +169,20 @@ impl Progress {
         match self.phase.load(Relaxed) {
             1 => Phase::Retrying,
             2 => Phase::Draining,
+            3 => Phase::Unavailable,
+            4 => Phase::Tripped,
             _ => Phase::Running,
         }
+    }
+
+    /// Says what is waited for from now on.
+    pub(crate) fn wait_for(&self, what: Option<String>) {
+        *self.waiting_for.lock().unwrap_or_else(PoisonError::into_inner) = what;
+    }
+
+    /// What is waited for.
+    pub(crate) fn waiting_for(&self) -> Option<String> {
+        self.waiting_for.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// A task that takes longer than one poll is in hand since now; only such tasks are shown.

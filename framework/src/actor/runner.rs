@@ -22,9 +22,10 @@ use crate::{
 };
 use actix::Recipient;
 use bytes::Bytes;
-use partita_core::{Next, Offset, ParkReason, RetryPolicy, Verdict, retry};
+use partita_core::{Breaker, BreakerPolicy, Next, Offset, ParkReason, RetryPolicy, Ruling, Verdict, retry};
 use partita_proto::v1::Envelope;
 use std::{
+    collections::BTreeMap,
     convert::Infallible,
     rc::Rc,
     sync::Arc,
@@ -60,6 +61,9 @@ pub(crate) struct Setup {
 #[derive(Debug, Clone)]
 pub(crate) struct Policy {
     pub(crate) retry: RetryPolicy,
+    /// For payload types that have their own.
+    pub(crate) retry_by_type: Arc<BTreeMap<String, RetryPolicy>>,
+    pub(crate) breaker: BreakerPolicy,
     pub(crate) task_timeout: Option<Duration>,
     pub(crate) drain_timeout: Duration,
     pub(crate) max_task: u64,
@@ -87,6 +91,8 @@ pub(crate) struct Runner<W> {
     pub(super) finished: Finished,
     /// Parked tasks that were read before it is their turn.
     pub(super) ahead: Option<Ahead>,
+    breaker: Breaker,
+    began: Instant,
     now: Instant,
     turn: (Instant, u32),
     alive: bool,
@@ -117,6 +123,7 @@ impl<W: Work> Runner<W> {
             cancelled: CancellationToken::new(),
         };
         let now = Instant::now();
+        let breaker = Breaker::new(setup.policy.breaker);
         Self {
             setup,
             lane,
@@ -125,6 +132,8 @@ impl<W: Work> Runner<W> {
             work: None,
             finished,
             ahead: None,
+            breaker,
+            began: now,
             now,
             turn: (now, 0),
             alive: true,
@@ -223,12 +232,7 @@ impl<W: Work> Runner<W> {
         self.ctx.attempt = 0;
         let received_at_ms = record.timestamp_ms.max(0) as u64;
         let ended = match self.setup.parked.judge(&record.key, record.offset) {
-            Verdict::Run => match self.try_task(&record, None).await? {
-                Tried::Done { created_at_ms } => Some((End::Done, created_at_ms)),
-                Tried::Aside(aside, created_at_ms) => {
-                    Some((self.put_aside(&record, aside).await?, created_at_ms))
-                }
-            },
+            Verdict::Run => Some(self.run_task(&record).await?),
             Verdict::Park => {
                 let detail = "an earlier task of its key is parked".to_owned();
                 let aside = Aside { end: End::Parked, reason: ParkReason::Behind, detail };
@@ -243,6 +247,35 @@ impl<W: Work> Runner<W> {
         self.setup.parked.passed(record.offset.next());
         self.finished.add(record.offset, self.now);
         Ok(())
+    }
+
+    /// Takes a task to its end: done or put aside. Where the breaker says that too many were, it is tried again instead.
+    async fn run_task(&mut self, record: &Record) -> Result<(End, u64), Ending> {
+        loop {
+            let (aside, created_at_ms) = match self.try_task(record, None).await? {
+                Tried::Done { created_at_ms } => {
+                    self.breaker.succeeded();
+                    return Ok((End::Done, created_at_ms));
+                }
+                Tried::Aside(aside, created_at_ms) => (aside, created_at_ms),
+            };
+            let elapsed = self.now.saturating_duration_since(self.began);
+            let held = match aside.end {
+                End::Parked => self.breaker.rule(elapsed),
+                End::Rejected | End::Done => Ruling::Park,
+            };
+            let Ruling::Hold { until } = held else {
+                return Ok((self.put_aside(record, aside).await?, created_at_ms));
+            };
+            let BreakerPolicy { tasks, window } = self.setup.policy.breaker;
+            let why = format!(
+                "a task that succeeds: {tasks} tasks were parked within {window:?}, so the fault is taken for the handler's; last: {}",
+                aside.detail
+            );
+            tracing::error!(partition = %self.setup.assignment.partition, offset = %record.offset, why, "the partition waits and parks no more");
+            let again = self.setup.policy.retry.backoff_max.min(until.saturating_sub(elapsed));
+            self.wait_as(Phase::Tripped, Some(why), again).await?;
+        }
     }
 
     /// Reads a record and tries its task. `memory`: holds the record's and its payload's bytes already.
@@ -309,6 +342,7 @@ impl<W: Work> Runner<W> {
     async fn attempts(&mut self, record: &Record, opened: Opened) -> Result<Option<Aside>, Ending> {
         let Opened { envelope, payload, _memory } = opened;
         self.present(record, &envelope);
+        let policy = self.policy_of(&envelope);
         let mut envelope = Some(envelope);
         let mut waits = 0;
         self.ctx.attempt = 1;
@@ -331,25 +365,29 @@ impl<W: Work> Runner<W> {
             };
             self.told(record.offset, label, &message);
             let jitter = self.jitter(record.offset, self.ctx.attempt + waits);
-            let after =
-                match retry::after_failure(&self.setup.policy.retry, self.ctx.attempt, failure, jitter) {
-                    Next::Again { after } => {
-                        self.ctx.attempt += 1;
-                        after
-                    }
-                    Next::Wait { after } => {
-                        waits += 1;
-                        after
-                    }
-                    Next::Park { reason } => {
-                        return Ok(Some(Aside { end: End::Parked, reason, detail: message }));
-                    }
-                    Next::Reject { reason } => {
-                        return Ok(Some(Aside { end: End::Rejected, reason, detail: message }));
-                    }
-                };
+            let after = match retry::after_failure(&policy, self.ctx.attempt, failure, jitter) {
+                Next::Again { after } => {
+                    self.ctx.attempt += 1;
+                    after
+                }
+                Next::Wait { after } => {
+                    waits += 1;
+                    after
+                }
+                Next::Park { reason } => {
+                    return Ok(Some(Aside { end: End::Parked, reason, detail: message }));
+                }
+                Next::Reject { reason } => {
+                    return Ok(Some(Aside { end: End::Rejected, reason, detail: message }));
+                }
+            };
             metrics::counter!(names::TASK_RETRIES_TOTAL, "reason" => label).increment(1);
-            self.wait(after).await?;
+            match failure {
+                retry::Failure::Unavailable { .. } => {
+                    self.wait_as(Phase::Unavailable, Some(message), after).await?;
+                }
+                _ => self.wait(after).await?,
+            }
         }
     }
 
@@ -421,18 +459,41 @@ impl<W: Work> Runner<W> {
         draw([assignment.epoch(), u64::from(assignment.partition()), offset.0, u64::from(failures)])
     }
 
-    /// Waits, unless an order comes first.
+    /// How often and how eagerly a task is tried.
+    fn policy_of(&self, envelope: &Envelope) -> RetryPolicy {
+        let by_type = &self.setup.policy.retry_by_type;
+        let own = envelope.r#type.as_ref().and_then(|name| by_type.get(name));
+        *own.unwrap_or(&self.setup.policy.retry)
+    }
+
+    /// Waits to try again, unless an order comes first.
     pub(super) async fn wait(&mut self, time: Duration) -> Result<(), Order> {
+        self.wait_as(Phase::Retrying, None, time).await
+    }
+
+    async fn wait_as(
+        &mut self,
+        phase: Phase,
+        waiting_for: Option<String>,
+        time: Duration,
+    ) -> Result<(), Order> {
         // Others may need its memory meanwhile.
         self.ahead = None;
         self.finished.flush();
-        self.setup.progress.enter(Phase::Retrying);
+        let told = waiting_for.is_some();
+        if told {
+            self.setup.progress.wait_for(waiting_for);
+        }
+        self.setup.progress.enter(phase);
         let waited = tokio::select! {
             biased;
             order = self.lane.until_ordered() => Err(order),
             () = sleep(time) => Ok(()),
         };
         self.setup.progress.enter(Phase::Running);
+        if told {
+            self.setup.progress.wait_for(None);
+        }
         self.now = Instant::now();
         waited
     }

@@ -74,6 +74,8 @@ impl Telemetry {
         gauge(names::PARTITION_QUEUE_BYTES).set(status.queue_bytes as f64);
         let since = status.in_flight_since_ms.unwrap_or_default() as f64 / 1e3;
         gauge(names::PARTITION_IN_FLIGHT_START_TIMESTAMP_SECONDS).set(since);
+        gauge(names::PARTITION_PARKED_KEYS).set(status.parked_keys as f64);
+        gauge(names::PARTITION_PARKED_TASKS).set(status.parked_tasks as f64);
         if let Some(lag) = status.lag() {
             gauge(names::CONSUMER_LAG_RECORDS).set(lag as f64);
         }
@@ -88,6 +90,8 @@ impl Telemetry {
             names::PARTITION_QUEUE_BYTES,
             names::PARTITION_IN_FLIGHT_START_TIMESTAMP_SECONDS,
             names::CONSUMER_LAG_RECORDS,
+            names::PARTITION_PARKED_KEYS,
+            names::PARTITION_PARKED_TASKS,
         ] {
             self.gauge(name, partition).set(0);
         }

@@ -172,7 +172,8 @@ fn unknown_variable(name: &str, rest: &str, catalogue: &Catalogue) -> ConfigErro
     let guess = catalogue
         .all()
         .map(|setting| variable_of(setting.path))
-        .map(|known| (strsim::jaro_winkler(name, &known), known))
+        // What all of them begin with makes none more alike.
+        .map(|known| (strsim::jaro_winkler(rest, known.trim_start_matches(ENV_PREFIX)), known))
         .filter(|(score, _)| *score >= 0.85)
         .max_by(|a, b| a.0.total_cmp(&b.0));
     let help = match guess {

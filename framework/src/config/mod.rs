@@ -18,6 +18,8 @@ pub use print::is_secret;
 pub use settings::{SETTINGS, Setting};
 
 use bytesize::ByteSize;
+use humantime_serde::re::humantime::parse_duration;
+use partita_core::RetryPolicy;
 use serde::{Deserialize, Serialize};
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -259,11 +261,64 @@ pub struct RetryConfig {
     /// What the doubling stops at.
     #[serde(with = "humantime_serde")]
     pub backoff_max: Duration,
+    /// For payload types, by name, what is to be different, as `"attempts=3 backoff=1s backoff_max=1m"`.
+    pub types: BTreeMap<String, String>,
+    /// Tasks of one partition that may be parked within `breaker_window`. Above it the partition waits, trying its task in hand again,
+    /// until one succeeds. 0: no limit.
+    pub breaker_tasks: u32,
+    /// See `breaker_tasks`.
+    #[serde(with = "humantime_serde")]
+    pub breaker_window: Duration,
+}
+
+impl RetryConfig {
+    /// For tasks of no particular type.
+    pub fn policy(&self) -> RetryPolicy {
+        RetryPolicy { attempts: self.attempts, backoff: self.backoff, backoff_max: self.backoff_max }
+    }
+
+    /// For each type that has its own, or what is wrong with one.
+    pub fn policies(&self) -> Result<BTreeMap<String, RetryPolicy>, String> {
+        let one = |(name, text): (&String, &String)| {
+            let policy = self.different(text).map_err(|error| format!("{name:?} = {text:?}: {error}"))?;
+            Ok((name.clone(), policy))
+        };
+        self.types.iter().map(one).collect()
+    }
+
+    fn different(&self, text: &str) -> Result<RetryPolicy, String> {
+        let mut policy = self.policy();
+        for word in text.split_whitespace() {
+            let (name, value) = word.split_once('=').ok_or("write it as \"attempts=3 backoff=1s\"")?;
+            let duration =
+                || parse_duration(value).map_err(|error| format!("{value:?} is no duration: {error}"));
+            match name {
+                "attempts" => {
+                    policy.attempts =
+                        value.parse().map_err(|_| format!("{value:?} is no number of attempts"))?;
+                }
+                "backoff" => policy.backoff = duration()?,
+                "backoff_max" => policy.backoff_max = duration()?,
+                other => return Err(format!("{other:?} is not attempts, backoff or backoff_max")),
+            }
+        }
+        if policy.attempts == 0 || policy.backoff > policy.backoff_max {
+            return Err("at least 1 attempt, and no backoff above its backoff_max".into());
+        }
+        Ok(policy)
+    }
 }
 
 impl Default for RetryConfig {
     fn default() -> Self {
-        Self { attempts: 10, backoff: Duration::from_millis(100), backoff_max: Duration::from_secs(10) }
+        Self {
+            attempts: 10,
+            backoff: Duration::from_millis(100),
+            backoff_max: Duration::from_secs(10),
+            types: BTreeMap::new(),
+            breaker_tasks: 50,
+            breaker_window: Duration::from_secs(60),
+        }
     }
 }
 

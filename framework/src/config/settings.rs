@@ -52,6 +52,9 @@ pub const SETTINGS: &[Setting] = settings! {
     "retry.attempts", Kind::Integer, "10", "Attempts of a task before it is parked.";
     "retry.backoff", Kind::Duration, "\"100ms\"", "The longest wait before the second attempt; it doubles with each further one.";
     "retry.backoff_max", Kind::Duration, "\"10s\"", "What the doubling stops at.";
+    "retry.types", Kind::Properties, "\"attempts=3 backoff=1s backoff_max=1m\"", "What is different for a payload type, by its name.";
+    "retry.breaker_tasks", Kind::Integer, "50", "Tasks of one partition that may be parked within the window; above it the partition waits. 0: no limit.";
+    "retry.breaker_window", Kind::Duration, "\"1m\"", "The window of retry.breaker_tasks.";
     "commit.interval", Kind::Duration, "\"1s\"", "How often the offsets of finished tasks are committed.";
     "shutdown.deadline", Kind::Duration, "\"10s\"", "How long a stop in good order may take.";
 };

@@ -132,11 +132,12 @@ fn check_log(config: &Config) -> Result<(), Finding> {
 }
 
 fn check_times(config: &Config) -> Result<(), Finding> {
-    let positive: [(&'static str, Duration); 5] = [
+    let positive: [(&'static str, Duration); 6] = [
         ("commit.interval", config.commit.interval),
         ("shutdown.deadline", config.shutdown.deadline),
         ("log.kafka.append_timeout", config.log.kafka.append_timeout),
         ("front_door.body_timeout", config.front_door.body_timeout),
+        ("retry.breaker_window", config.retry.breaker_window),
         ("worker.task_timeout", config.worker.task_timeout.unwrap_or(Duration::MAX)),
     ];
     for (path, duration) in positive {
@@ -164,6 +165,10 @@ fn check_times(config: &Config) -> Result<(), Finding> {
 fn check_counts(config: &Config) -> Result<(), Finding> {
     let one = "at least 1 is needed\nhelp: leave it unset for the default";
     ensure(config.retry.attempts > 0, "retry.attempts", || one.into())?;
+    if let Err(error) = config.retry.policies() {
+        let help = "help: for example \"attempts=3 backoff=1s backoff_max=1m\"";
+        return Err(("retry.types", format!("{error}\n{help}")));
+    }
     ensure(config.worker.queue_tasks > 0, "worker.queue_tasks", || one.into())?;
     ensure(config.worker.queue_bytes.as_u64() > 0, "worker.queue_bytes", || one.into())?;
     ensure(config.worker.threads != Some(0), "worker.threads", || one.into())?;

@@ -57,6 +57,7 @@ fn partition(one: &PartitionStatus) -> Value {
         "paused": one.paused,
         "in_flight_since_ms": one.in_flight_since_ms,
         "attempt": one.attempt,
+        "waiting_for": one.waiting_for,
         "parked_keys": one.parked_keys,
         "parked_tasks": one.parked_tasks,
         "halted": one.halted,

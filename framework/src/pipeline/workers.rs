@@ -8,7 +8,7 @@ use crate::{
     log::{ConsumerEvent, ConsumerHandle, ConsumerPort, TaskConsumer, Tenure},
 };
 use actix_rt::{Arbiter, ArbiterHandle};
-use partita_core::{Exit, MemberConfig, RetryPolicy};
+use partita_core::{BreakerPolicy, Exit, MemberConfig};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     thread,
@@ -127,11 +127,10 @@ fn member(config: &Config, tenure: &Tenure) -> MemberConfig {
 
 fn policy(config: &Config) -> Policy {
     Policy {
-        retry: RetryPolicy {
-            attempts: config.retry.attempts,
-            backoff: config.retry.backoff,
-            backoff_max: config.retry.backoff_max,
-        },
+        retry: config.retry.policy(),
+        // Refused when the configuration was read, where one is wrong.
+        retry_by_type: config.retry.policies().unwrap_or_default().into(),
+        breaker: BreakerPolicy { tasks: config.retry.breaker_tasks, window: config.retry.breaker_window },
         task_timeout: config.worker.task_timeout,
         drain_timeout: config.worker.drain_timeout,
         max_task: config.limits.max_task.as_u64(),

@@ -78,7 +78,7 @@ impl<'a> Run<'a> {
         let setup = kafka.setup(&topic, PARTITIONS);
         let made = setup.command(&["topics", "create"]).await?;
         ensure!(made.code == Some(0), "{}", made.said());
-        let setup = setup.set("worker.task_timeout", "\"2s\"");
+        let setup = setup.set("worker.task_timeout", "\"2s\"").set("retry.breaker_tasks", "0");
         let door = setup.clone().role("front-door").start().await?;
         let worker = |index| {
             let name = format!("worker-{index}");

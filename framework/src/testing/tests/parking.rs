@@ -1,7 +1,7 @@
 //! Keys that are parked: their later tasks wait, other keys flow on, and what an operator asks for keeps the order.
 
 use super::*;
-use crate::{ParkedError, ParkedSelection, Redriven, testing::Outcome};
+use crate::{ParkedError, ParkedSelection, Redriven, status::Activity, testing::Outcome};
 use partita_core::Exit;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -176,4 +176,66 @@ async fn a_shutdown_does_not_wait_for_a_redrive() {
     test.mended.store(true, Relaxed);
     test.pipeline.parked().redrive(&test.key()).unwrap();
     assert_eq!(test.pipeline.shutdown().await, Exit::Clean);
+}
+
+#[actix_rt::test]
+async fn a_handler_that_fails_with_everything_parks_a_few_and_then_waits() {
+    let mut config = config();
+    (config.retry.attempts, config.retry.breaker_tasks) = (2, 3);
+    let mended = Arc::new(AtomicBool::new(false));
+    let seen = mended.clone();
+    let (pipeline, ledger) =
+        pipeline(config, 1, move |_| if seen.load(Relaxed) { Act::Succeed } else { Act::Fail }).await;
+    for n in 0..20 {
+        pipeline.send((key_of(0, 1, n), "payload")).await;
+    }
+    let tripped = |pipeline: &TestPipeline| {
+        pipeline.status().partitions().iter().any(|one| {
+            let why = one.waiting_for.as_deref().unwrap_or_default();
+            one.activity == Activity::Tripped
+                && why.contains("3 tasks were parked")
+                && why.contains("the script says so")
+        })
+    };
+    pipeline.wait_until("the breaker is open", tripped).await;
+    tokio::time::sleep(Duration::from_secs(150)).await;
+    let parked = pipeline.parked().list(&ParkedSelection::All).unwrap().len();
+    assert_eq!(parked, 5, "3 at once, and one in each window");
+    mended.store(true, Relaxed);
+    let settled = pipeline.settled().await;
+    assert_eq!((settled.done(), ledger.offsets(What::Done, 0).len()), (15, 15));
+    assert!(!tripped(&pipeline));
+}
+
+#[actix_rt::test]
+async fn what_a_partition_waits_for_is_told() {
+    let away = Arc::new(AtomicBool::new(true));
+    let seen = away.clone();
+    let (pipeline, _) =
+        pipeline(config(), 1, move |_| if seen.load(Relaxed) { Act::Unavailable } else { Act::Succeed })
+            .await;
+    send(&pipeline, 0, 1).await;
+    pipeline
+        .wait_until("it waits", |pipeline| {
+            let one = &pipeline.status().partitions()[0];
+            one.activity == Activity::Unavailable
+                && one.waiting_for.as_deref() == Some("the script is unavailable")
+        })
+        .await;
+    away.store(false, Relaxed);
+    pipeline.settled().await;
+    let one = &pipeline.status().partitions()[0];
+    assert_eq!((one.activity, one.waiting_for.as_deref()), (Activity::Running, None));
+}
+
+#[actix_rt::test]
+async fn a_type_of_its_own_is_tried_as_often_as_its_policy_says() {
+    let mut config = config();
+    config.retry.types.insert("fragile".into(), "attempts=2 backoff=1ms".into());
+    config.retry.attempts = 4;
+    let (pipeline, ledger) = pipeline(config, 1, |_| Act::Fail).await;
+    pipeline.send(TestTask::new("a", "x").type_name("fragile")).await;
+    pipeline.send(TestTask::new("b", "x").type_name("sturdy")).await;
+    pipeline.settled().await;
+    assert_eq!(ledger.offsets(What::Start, 0), [0, 0, 1, 1, 1, 1]);
 }
