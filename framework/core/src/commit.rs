@@ -28,14 +28,15 @@ pub struct CommitSchedule {
 
 #[derive(Debug)]
 struct Progress {
-    start: Offset,
+    /// What the log has from before; `None` where that is not to stay.
+    start: Option<Offset>,
     committable: Offset,
     committed: Option<Offset>,
 }
 
 impl Progress {
     fn is_settled(&self) -> bool {
-        self.committable <= self.committed.unwrap_or(self.start)
+        self.committed.max(self.start) >= Some(self.committable)
     }
 }
 
@@ -64,7 +65,15 @@ impl CommitSchedule {
     /// A partition is owned from now on; its first record is at `start`.
     pub fn own(&mut self, partition: Partition, start: Offset) {
         self.forget(partition);
-        self.progress.insert(partition, Progress { start, committable: start, committed: None });
+        self.progress.insert(partition, Progress { start: Some(start), committable: start, committed: None });
+    }
+
+    /// An owned partition is to be read from `to` on, whatever the log has: that is committed at once, also where it is smaller.
+    pub fn rewind(&mut self, partition: Partition, to: Offset, now: Duration) {
+        self.forget(partition);
+        self.progress.insert(partition, Progress { start: None, committable: to, committed: None });
+        self.dirty.insert(partition);
+        self.due = Some(self.due.map_or(now, |due| due.min(now)));
     }
 
     /// A partition is not owned any more: nothing of it will be committed, and no answer counts for it.

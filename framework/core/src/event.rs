@@ -57,6 +57,13 @@ pub enum Event {
         /// Under which assignment.
         epoch: Epoch,
     },
+    /// An operator wants the partition to be read from `to` on. Ignored where it is not owned, or is being given up.
+    Rewound {
+        /// Which partition.
+        partition: Partition,
+        /// The next offset to read.
+        to: Offset,
+    },
     /// A commit was answered. A partition in none of the lists was not answered and counts as failed.
     CommitDone {
         /// Which commit.

@@ -93,6 +93,14 @@ impl Life {
         }
     }
 
+    /// Whether it may begin anew: it is not on its way out.
+    pub(super) fn may_begin_anew(self) -> bool {
+        match self {
+            Self::Running | Self::Halted | Self::HaltedIdle | Self::Restarting(_) => true,
+            Self::Draining | Self::Drained | Self::Stopped => false,
+        }
+    }
+
     /// The whole transition table.
     pub(super) fn on(self, input: Input) -> (Life, Effect) {
         use Effect as E;

@@ -121,6 +121,7 @@ impl GroupMember {
             Event::Discontinuity { partition, epoch } => {
                 self.report(partition, epoch, Input::Discontinuity, &mut out);
             }
+            Event::Rewound { partition, to } => self.rewound(partition, to, &mut out),
             Event::CommitDone { commit, committed } => {
                 if !self.commits.answered(commit, &committed, now) {
                     out.push(Action::Count(Counted::StaleCommit));
@@ -230,6 +231,22 @@ impl GroupMember {
             out.push(Action::Count(Counted::Violation(3)));
         }
         self.commits.advance(partition, assignment.tracker.committable(), self.now);
+    }
+
+    /// Starts a partition anew where an operator says, under a new epoch. What its former epoch did and has not committed is done
+    /// again, or not, as that says.
+    fn rewound(&mut self, partition: Partition, to: Offset, out: &mut Vec<Action>) {
+        let Some(assignment) = self.owned.get(&partition) else { return };
+        if self.is_shutting_down() || !assignment.life.may_begin_anew() {
+            return;
+        }
+        out.push(Action::CloseLane { partition, epoch: assignment.epoch });
+        self.forget(partition, out);
+        let epoch = self.new_epoch(partition);
+        self.owned.insert(partition, Assignment::new(epoch, to));
+        self.commits.rewind(partition, to, self.now);
+        out.push(Action::Start { partition, epoch, start: to });
+        out.push(Action::Reopen { partition, epoch, start: to });
     }
 
     fn drained(&mut self, partition: Partition, epoch: Epoch, out: &mut Vec<Action>) {

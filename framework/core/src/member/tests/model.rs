@@ -24,6 +24,8 @@ pub(super) struct Model {
     cut: bool,
     /// Actors of partitions that were just taken away: each must be stopped at once.
     must_stop: Vec<(Partition, Epoch)>,
+    /// Partitions that must start anew where an operator said.
+    rewound: Vec<Partition>,
 }
 
 #[derive(Debug)]
@@ -38,7 +40,8 @@ pub(super) struct Owned {
     lane_open: bool,
     start: usize,
     ended: Vec<bool>,
-    acked: usize,
+    /// What the log has; `None` after a rewind until it has that.
+    acked: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -70,7 +73,7 @@ impl Owned {
             lane_open: false,
             start,
             ended: vec![false; MOST],
-            acked: start,
+            acked: Some(start),
         }
     }
 
@@ -80,7 +83,7 @@ impl Owned {
     }
 
     pub(super) fn is_settled(&self) -> bool {
-        self.acked == self.prefix()
+        self.acked == Some(self.prefix())
     }
 }
 
@@ -99,6 +102,7 @@ impl Model {
             settled_at_close: false,
             cut: false,
             must_stop: Vec::new(),
+            rewound: Vec::new(),
         }
     }
 
@@ -267,9 +271,25 @@ impl Model {
                         if let Some(owned) = self.owned.get_mut(&partition)
                             && committed.contains(&partition)
                         {
-                            owned.acked = owned.acked.max(offset.0 as usize);
+                            owned.acked = owned.acked.max(Some(offset.0 as usize));
                         }
                     }
+                }
+            }
+            Event::Rewound { partition, to } => {
+                let taken = self.intents.values().filter(|request| !request.answered);
+                let taken = taken.flat_map(|request| request.takes.iter().flatten());
+                let taken: Vec<_> = taken.copied().collect();
+                if self.is_serving()
+                    && let Some(epoch) = self.owned.get(partition).map(|owned| owned.epoch)
+                    && !taken.contains(&(*partition, epoch))
+                    && let Some(owned) = self.disown(*partition)
+                {
+                    if owned.live {
+                        self.must_stop.push((*partition, owned.epoch));
+                    }
+                    offers.insert(*partition, *to);
+                    self.rewound.push(*partition);
                 }
             }
             Event::Shutdown => self.shutdown_at = self.shutdown_at.or(Some(now)),
@@ -338,7 +358,10 @@ impl Model {
             Some(offered) => {
                 assert_eq!(start, offered);
                 self.disown(partition);
-                self.owned.insert(partition, Owned::new(epoch, first));
+                let rewound = self.rewound.iter().position(|other| *other == partition);
+                let rewound = rewound.map(|index| self.rewound.remove(index)).is_some();
+                let owned = Owned::new(epoch, first);
+                self.owned.insert(partition, if rewound { Owned { acked: None, ..owned } } else { owned });
             }
             None => {
                 let owned = self.owned.get_mut(&partition).expect("a restart of an owned partition");
@@ -391,7 +414,7 @@ impl Model {
             let offset = offset.0 as usize;
             assert!(offset <= owned.prefix(), "a commit past what has ended");
             assert_eq!(offset, owned.prefix(), "a commit of what has ended by now");
-            assert!(offset > owned.acked, "a commit of what is committed");
+            assert!(Some(offset) > owned.acked, "a commit of what is committed");
         }
         self.sent_commits.push(commit);
         let sent = offsets.iter().map(|&(partition, _)| partition).collect();

@@ -64,6 +64,10 @@ pub(super) enum Op {
     Gap {
         partition: u32,
     },
+    Rewind {
+        partition: u32,
+        to: u64,
+    },
     /// Answers the commit in flight: these partitions were committed, the others not.
     Answer {
         mask: u8,
@@ -103,7 +107,8 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         30 => partition.clone().prop_map(|partition| Op::Fail { partition }),
         120 => partition.clone().prop_map(|partition| Op::Drained { partition }),
         10 => partition.clone().prop_map(|partition| Op::RudeDrained { partition }),
-        10 => partition.prop_map(|partition| Op::Gap { partition }),
+        10 => partition.clone().prop_map(|partition| Op::Gap { partition }),
+        20 => (partition, 0..40_u64).prop_map(|(partition, to)| Op::Rewind { partition, to }),
         120 => prop_oneof![2 => Just(u8::MAX), 1 => mask].prop_map(|mask| Op::Answer { mask }),
         15 => index.prop_map(|commit| Op::LateAnswer { commit }),
         200 => (prop_oneof![0..60_u64, 0..300_u64, 0..3000_u64], any::<bool>())
@@ -242,6 +247,9 @@ impl World {
                 if let Some(epoch) = epoch_of(self, partition) {
                     self.send(Event::Discontinuity { partition, epoch });
                 }
+            }
+            Op::Rewind { partition, to } => {
+                self.send(Event::Rewound { partition: Partition(partition), to: Offset(to) });
             }
             Op::Answer { mask } => self.answer(mask),
             Op::LateAnswer { commit } => {
