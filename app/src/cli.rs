@@ -56,6 +56,8 @@ pub(crate) enum Command {
     /// The tasks that are parked, and what is to become of them
     #[command(subcommand)]
     Parked(ParkedCommand),
+    /// Have partitions read from another offset on: again, or past what cannot be read
+    Rewind(RewindArgs),
     /// The settings
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -133,6 +135,36 @@ pub(crate) struct WhichParked {
     #[arg(long)]
     pub(crate) partition: Option<u32>,
     /// All
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+/// `partita rewind`
+#[derive(Debug, Args)]
+pub(crate) struct RewindArgs {
+    #[command(flatten)]
+    pub(crate) which: WhichPartitions,
+    /// Where to: earliest, latest, an offset, or a time like 2026-01-31T12:00:00Z
+    #[arg(long)]
+    pub(crate) to: String,
+    /// Only say what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) worker: WorkerArgs,
+}
+
+/// Which partitions are meant.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct WhichPartitions {
+    /// One
+    #[arg(long)]
+    pub(crate) partition: Option<u32>,
+    /// All that the workers own
     #[arg(long)]
     pub(crate) all: bool,
 }

@@ -62,8 +62,9 @@ mod tests {
             assert_eq!(pipeline.settled().await.done(), 1, "bob's");
             std::fs::write(&mended, "").unwrap();
             let alice = ParkedSelection::Key("alice".into());
-            assert_eq!(pipeline.parked().redrive(&alice).unwrap().tasks, 2);
-            let empty = |pipeline: &TestPipeline| pipeline.parked().list(&alice).unwrap().is_empty();
+            assert_eq!(pipeline.operations().redrive(&alice).unwrap().tasks, 2);
+            let empty =
+                |pipeline: &TestPipeline| pipeline.operations().list_parked(&alice).unwrap().is_empty();
             pipeline.wait_until("alice's tasks are handled", empty).await;
         });
     }

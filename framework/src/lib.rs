@@ -12,7 +12,7 @@ mod handler;
 pub mod log;
 pub mod memory;
 pub mod metrics;
-mod parked;
+mod operations;
 mod pipeline;
 #[cfg(feature = "prometheus")]
 pub mod prometheus;
@@ -24,7 +24,9 @@ pub use actor::Routes;
 pub use config::Config;
 pub use error::Error;
 pub use handler::{Assignment, Fence, Task, TaskContext, TaskError, TaskHandler};
-pub use parked::{ParkedDesk, ParkedDetail, ParkedError, ParkedSelection, ParkedTask, Redriven};
+pub use operations::{
+    OperationError, Operations, ParkedDetail, ParkedSelection, ParkedTask, Redriven, RewindTo, Rewound,
+};
 pub use partita_core as core;
 pub use partita_proto as proto;
 pub use pipeline::{NewTask, Pipeline, PipelineBuilder, Role, Running};

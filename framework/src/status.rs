@@ -6,9 +6,12 @@ use crate::{
     log::LogHealth,
 };
 use partita_core::{Epoch, Exit, Offset, Partition, PartitionState, PartitionView};
-use std::sync::{
-    Arc, PoisonError, RwLock,
-    atomic::{AtomicBool, Ordering::Relaxed},
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock, PoisonError, RwLock,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 
 /// The shared status of one pipeline.
@@ -20,6 +23,17 @@ pub struct PipelineStatus {
     away: RwLock<Option<String>>,
     exit: RwLock<Option<Exit>>,
     partitions: Box<[RwLock<Option<Owned>>]>,
+    rewinder: Rewinder,
+}
+
+/// The way to the supervisor, once there is one.
+#[derive(Default)]
+struct Rewinder(OnceLock<Box<dyn Fn(Partition, Offset) + Send + Sync>>);
+
+impl fmt::Debug for Rewinder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Rewinder").field(&self.0.get().is_some()).finish()
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -121,6 +135,7 @@ impl PipelineStatus {
             away: RwLock::default(),
             exit: RwLock::default(),
             partitions: (0..partitions).map(|_| RwLock::default()).collect(),
+            rewinder: Rewinder::default(),
         }
     }
 
@@ -216,6 +231,17 @@ impl PipelineStatus {
             let high_watermark = cell.as_ref().and_then(|owned| owned.high_watermark);
             *cell = Some(Owned { view, progress, parked, paused: false, high_watermark, halted: None });
         });
+    }
+
+    /// Asks the supervisor to begin a partition anew.
+    pub(crate) fn rewind(&self, partition: Partition, to: Offset) {
+        if let Some(rewind) = self.rewinder.0.get() {
+            rewind(partition, to);
+        }
+    }
+
+    pub(crate) fn set_rewinder(&self, rewind: impl Fn(Partition, Offset) + Send + Sync + 'static) {
+        let _ = self.rewinder.0.set(Box::new(rewind));
     }
 
     /// What is parked in a partition that this process owns.

@@ -4,8 +4,10 @@ mod check;
 mod config_print;
 mod engine;
 mod parked;
+mod rewind;
 mod serve;
 mod topics;
+mod workers;
 
 use crate::{
     bench,
@@ -23,6 +25,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Bench(args) => bench::run(args),
         Command::Topics(TopicsCommand::Create(args)) => topics::create(&args),
         Command::Parked(command) => parked::run(command),
+        Command::Rewind(args) => rewind::run(&args),
         Command::Config(ConfigCommand::Print(args)) => config_print::run(&args),
     }
 }

@@ -1,18 +1,15 @@
 //! `partita parked list | show | redrive | drop`: asks the workers, through their admin listeners.
 
-use crate::cli::{ParkedCommand, WhichParked, WorkerArgs};
-use anyhow::{Context, Result, bail, ensure};
+use super::workers::{Workers, confirm};
+use crate::cli::{ParkedCommand, WhichParked};
+use anyhow::{Result, ensure};
 use comfy_table::{Table, presets::NOTHING};
-use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use reqwest::Method;
 use serde_json::{Value, json};
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, Write},
     process::ExitCode,
-    time::Duration,
 };
-
-/// A worker finishes its task in hand before it answers a drop, which it says after 30 seconds.
-const TIMEOUT: Duration = Duration::from_secs(40);
 
 pub(super) fn run(command: ParkedCommand) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -33,81 +30,6 @@ pub(super) fn run(command: ParkedCommand) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The processes that are asked.
-struct Workers {
-    client: Client,
-    urls: Vec<String>,
-    token: Option<String>,
-}
-
-/// What one of them answered.
-enum Answer {
-    Ok(reqwest::Response),
-    /// Another one owns the partition.
-    NotOwned(String),
-}
-
-impl Workers {
-    fn of(args: &WorkerArgs) -> Result<Self> {
-        let config = args.config.load()?.config;
-        let urls = match args.admin.is_empty() {
-            true => vec![format!("http://{}", config.admin.listen)],
-            false => args.admin.iter().map(|url| url.trim_end_matches('/').to_owned()).collect(),
-        };
-        let client = Client::builder().timeout(TIMEOUT).no_proxy().build()?;
-        Ok(Self { client, urls, token: config.admin.token })
-    }
-
-    async fn ask(&self, url: &str, method: Method, path: &str, body: Option<&Value>) -> Result<Answer> {
-        let mut request: RequestBuilder = self.client.request(method, format!("{url}/admin/v1/parked{path}"));
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token);
-        }
-        if let Some(body) = body {
-            request = request.json(body);
-        }
-        let answer = request.send().await.with_context(|| {
-            format!("no answer from {url}\nhelp: name the worker's admin listener with --admin, as it has admin.listen")
-        })?;
-        let status = answer.status();
-        if status.is_success() {
-            return Ok(Answer::Ok(answer));
-        }
-        let problem: Value = answer.json().await.unwrap_or_default();
-        let detail = problem["detail"].as_str().unwrap_or("no reason was given").to_owned();
-        match (status, problem["code"].as_str()) {
-            (StatusCode::CONFLICT, Some("not_owned")) => Ok(Answer::NotOwned(detail)),
-            (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => {
-                bail!("{url} refuses: {detail}\nhelp: set admin.token, or PARTITA_ADMIN__TOKEN")
-            }
-            (StatusCode::NOT_FOUND, None) => bail!("{url} is not a partita admin listener"),
-            _ => bail!("{url}: {detail}"),
-        }
-    }
-
-    /// Asks all of them; those that own nothing of what is meant do not count, unless none does.
-    async fn ask_all(
-        &self,
-        method: Method,
-        path: &str,
-        body: Option<&Value>,
-    ) -> Result<Vec<reqwest::Response>> {
-        let (mut answers, mut not_owned) = (Vec::new(), None);
-        for url in &self.urls {
-            match self.ask(url, method.clone(), path, body).await? {
-                Answer::Ok(answer) => answers.push(answer),
-                Answer::NotOwned(detail) => not_owned = Some(detail),
-            }
-        }
-        match not_owned {
-            Some(detail) if answers.is_empty() => {
-                bail!("{detail}\nhelp: name every worker with --admin, once each")
-            }
-            _ => Ok(answers),
-        }
-    }
-}
-
 async fn list(
     workers: &Workers,
     key: Option<String>,
@@ -125,7 +47,7 @@ async fn list(
         query.push_str(&format!("&partition={partition}"));
     }
     let (mut tasks, mut more) = (Vec::new(), false);
-    for answer in workers.ask_all(Method::GET, &query, None).await? {
+    for answer in workers.ask_all(Method::GET, &format!("/parked{query}"), None).await? {
         let mut page: Value = answer.json().await?;
         more |= !page["next"].is_null();
         if let Some(Value::Array(page)) = page.get_mut("parked").map(Value::take) {
@@ -181,7 +103,7 @@ fn table(tasks: &[Value]) -> Table {
 }
 
 async fn show(workers: &Workers, task: &str, payload: bool) -> Result<()> {
-    let path = format!("/{task}{}", if payload { "/payload" } else { "" });
+    let path = format!("/parked/{task}{}", if payload { "/payload" } else { "" });
     let Some(mut answer) = workers.ask_all(Method::GET, &path, None).await?.into_iter().next() else {
         return Ok(());
     };
@@ -223,7 +145,7 @@ impl std::fmt::Display for WhichParked {
 
 async fn redrive(workers: &Workers, which: &WhichParked) -> Result<()> {
     let (mut keys, mut tasks) = (0, 0);
-    for answer in workers.ask_all(Method::POST, "/redrive", Some(&which.body())).await? {
+    for answer in workers.ask_all(Method::POST, "/parked/redrive", Some(&which.body())).await? {
         let answer: Value = answer.json().await?;
         keys += answer["keys"].as_u64().unwrap_or(0);
         tasks += answer["tasks"].as_u64().unwrap_or(0);
@@ -237,19 +159,12 @@ async fn redrive(workers: &Workers, which: &WhichParked) -> Result<()> {
 
 async fn drop_tasks(workers: &Workers, which: &WhichParked, reason: &str, yes: bool) -> Result<()> {
     if !yes {
-        ensure!(
-            io::stdin().is_terminal(),
-            "nobody is there to be asked\nhelp: say --yes to drop {which} without being asked"
-        );
-        eprint!("{which} will never be handled. Type \"drop\" to go on: ");
-        let mut line = String::new();
-        io::stdin().read_line(&mut line)?;
-        ensure!(line.trim() == "drop", "nothing is dropped");
+        confirm(&format!("{which} will never be handled"), "drop")?;
     }
     let mut body = which.body();
     body["reason"] = reason.into();
     let mut dropped = 0;
-    for answer in workers.ask_all(Method::POST, "/drop", Some(&body)).await? {
+    for answer in workers.ask_all(Method::POST, "/parked/drop", Some(&body)).await? {
         let answer: Value = answer.json().await?;
         dropped += answer["dropped"].as_u64().unwrap_or(0);
     }

@@ -67,6 +67,11 @@ struct Started {
 #[rtype(result = "()")]
 pub(crate) struct Consumed(pub(crate) ConsumerEvent);
 
+/// An operator wants a partition to be read from another offset on.
+#[derive(Message)]
+#[rtype(result = "()")]
+struct Rewind(Partition, Offset);
+
 /// Stop in good order.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -82,6 +87,8 @@ impl Supervisor {
         let addr = context.address();
         let events = addr.clone();
         let consumer = attach(Arc::new(move |event| events.do_send(Consumed(event))))?;
+        let rewinds = addr.clone();
+        setup.status.set_rewinder(move |partition, to| rewinds.do_send(Rewind(partition, to)));
         let supervisor = Self {
             consumer,
             member: GroupMember::new(setup.member),
@@ -359,6 +366,16 @@ impl Handler<Report> for Supervisor {
             self.telemetry.restart();
         }
         self.on(event, ctx);
+    }
+}
+
+impl Handler<Rewind> for Supervisor {
+    type Result = ();
+
+    fn handle(&mut self, Rewind(partition, to): Rewind, ctx: &mut Self::Context) {
+        tracing::warn!(%partition, %to, "the partition is read from there on, as an operator asked");
+        self.on(Event::Rewound { partition, to }, ctx);
+        self.publish();
     }
 }
 

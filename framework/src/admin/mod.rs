@@ -5,11 +5,13 @@
 //! log under the target `partita::audit`.
 
 mod parked;
+mod rewind;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod verb;
 
-use crate::{Error, ParkedDesk};
+use crate::{Error, Operations};
 use actix_web::{App, HttpServer, dev::ServerHandle, web};
 use std::{
     net::{SocketAddr, TcpListener},
@@ -34,8 +36,8 @@ pub struct AdminSources {
     pub status: Ask<serde_json::Value>,
     /// `/admin/v1/partitions`.
     pub partitions: Ask<serde_json::Value>,
-    /// `/admin/v1/parked`.
-    pub parked: ParkedDesk,
+    /// `/admin/v1/parked` and `/admin/v1/rewind`.
+    pub operations: Operations,
     /// What verbs ask for as a bearer token, if anything.
     pub token: Option<String>,
 }

@@ -12,22 +12,19 @@
 
 use super::{
     AdminSources,
-    routes::{only, problem, resource},
+    routes::{only, resource},
+    verb::{Refusal, audit, authorize, bad_request},
 };
-use crate::{ParkedError, ParkedSelection, ParkedTask};
+use crate::{ParkedSelection, ParkedTask};
 use actix_web::{
-    HttpRequest, HttpResponse, ResponseError,
-    http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE},
+    HttpRequest, HttpResponse,
+    http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
     web::{self, Data, Path, Query, ServiceConfig},
 };
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{
-    fmt,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
-use subtle::ConstantTimeEq;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Tasks that a list has at most, and unless told.
 const MOST: usize = 1000;
@@ -107,7 +104,7 @@ async fn list(
             return Err(bad_request("say key or partition: a key has one partition".into()));
         }
     };
-    let mut tasks = sources.parked.list(&selection)?;
+    let mut tasks = sources.operations.list_parked(&selection)?;
     tasks.retain(|task| after.is_none_or(|after| (task.partition, task.offset) > after));
     let more = tasks.len() > limit;
     tasks.truncate(limit);
@@ -163,7 +160,7 @@ async fn find(sources: &AdminSources, task: &str) -> Result<crate::ParkedDetail,
         title: "This task is not parked",
         detail: format!("task {task} is not parked"),
     };
-    sources.parked.show(partition, offset).await?.ok_or_else(not_parked)
+    sources.operations.show_parked(partition, offset).await?.ok_or_else(not_parked)
 }
 
 async fn redrive(
@@ -172,7 +169,7 @@ async fn redrive(
     body: Bytes,
 ) -> Result<HttpResponse, Refusal> {
     let (_, selection) = verb(&sources, &request, &body)?;
-    let result = sources.parked.redrive(&selection);
+    let result = sources.operations.redrive(&selection);
     audit(&request, "parked redrive", &format!("{selection:?}"), &format!("{result:?}"));
     let redriven = result?;
     Ok(HttpResponse::Accepted().json(json!({ "keys": redriven.keys, "tasks": redriven.tasks })))
@@ -185,10 +182,10 @@ async fn drop_tasks(
 ) -> Result<HttpResponse, Refusal> {
     let (wanted, selection) = verb(&sources, &request, &body)?;
     let reason = wanted.reason.unwrap_or_default();
-    let desk = sources.parked.clone();
+    let desk = sources.operations.clone();
     let what = format!("{selection:?}");
     // Asked for once, it goes on when the one who asked has gone.
-    let dropping = actix_rt::spawn(async move { desk.drop_tasks(&selection, &reason).await });
+    let dropping = actix_rt::spawn(async move { desk.drop_parked(&selection, &reason).await });
     let result = tokio::time::timeout(PATIENCE, dropping).await;
     audit(&request, "parked drop", &what, &format!("{result:?}"));
     let dropped = match result {
@@ -216,25 +213,6 @@ fn verb(
     Wanted::read(body).map_err(bad_request)
 }
 
-fn authorize(sources: &AdminSources, request: &HttpRequest) -> Result<(), Refusal> {
-    let Some(token) = &sources.token else { return Ok(()) };
-    let given = request.headers().get(AUTHORIZATION);
-    let given = given.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
-    let (status, code, detail) = match given {
-        Some(given) if bool::from(given.ct_eq(token.as_bytes())) => return Ok(()),
-        Some(_) => (403, "forbidden", "this is not the admin token"),
-        None => (401, "unauthorized", "send the admin token as Authorization: Bearer"),
-    };
-    audit(request, "refused", "", code);
-    Err(Refusal { status, code, title: "This needs the admin token", detail: detail.into() })
-}
-
-fn audit(request: &HttpRequest, verb: &str, what: &str, result: &str) {
-    let from = request.peer_addr().map(|peer| peer.to_string()).unwrap_or_default();
-    let path = request.path();
-    tracing::info!(target: "partita::audit", verb, what, result, from, path, "an operator's verb");
-}
-
 fn as_json(task: &ParkedTask) -> Value {
     json!({
         "task": format!("{}-{}", task.partition, task.offset),
@@ -254,47 +232,6 @@ fn as_json(task: &ParkedTask) -> Value {
 fn time(ms: u64) -> Option<String> {
     let at: SystemTime = (ms > 0).then(|| UNIX_EPOCH + Duration::from_millis(ms))?;
     Some(humantime_serde::re::humantime::format_rfc3339_millis(at).to_string())
-}
-
-fn bad_request(detail: String) -> Refusal {
-    Refusal { status: 400, code: "bad_request", title: "This request cannot be read", detail }
-}
-
-/// A request that gets problem details.
-#[derive(Debug)]
-struct Refusal {
-    status: u16,
-    code: &'static str,
-    title: &'static str,
-    detail: String,
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.title, self.detail)
-    }
-}
-
-impl ResponseError for Refusal {
-    fn error_response(&self) -> HttpResponse {
-        let mut response = problem(self.status, self.code, self.title, &self.detail, json!({}));
-        if self.status == 401 {
-            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        response
-    }
-}
-
-impl From<ParkedError> for Refusal {
-    fn from(error: ParkedError) -> Self {
-        let (status, code, title) = match error {
-            ParkedError::NotOwned(_) => (409, "not_owned", "Another worker owns this partition"),
-            ParkedError::NoPartition(..) => (404, "no_partition", "There is no such partition"),
-            ParkedError::Journal(_) => (503, "journal_unavailable", "The parking journal cannot be read now"),
-            ParkedError::TakenAway(_) => (409, "taken_away", "The partition was taken away meanwhile"),
-        };
-        Self { status, code, title, detail: error.to_string() }
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! What the admin listener answers.
 
-use super::{AdminSources, parked};
+use super::{AdminSources, parked, rewind};
 use actix_web::{
     HttpRequest, HttpResponse,
     http::header::{ALLOW, CACHE_CONTROL},
@@ -17,7 +17,8 @@ pub(super) fn configure(services: &mut ServiceConfig) {
         .service(resource("/readyz").route(web::get().to(readyz)))
         .service(resource("/admin/v1/status").route(web::get().to(status)))
         .service(resource("/admin/v1/partitions").route(web::get().to(partitions)))
-        .configure(parked::configure);
+        .configure(parked::configure)
+        .configure(rewind::configure);
 }
 
 pub(super) fn resource(path: &str) -> actix_web::Resource {

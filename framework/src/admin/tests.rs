@@ -27,7 +27,7 @@ async fn health_and_status_are_told_as_the_sources_tell_them() {
         not_ready: Arc::new(move || told.lock().unwrap().clone()),
         status: Arc::new(|| serde_json::json!({"role": "all"})),
         partitions: Arc::new(|| serde_json::json!([{"partition": 3}])),
-        parked: ParkedDesk {
+        operations: Operations {
             log: Arc::new(ScriptedLog::new(2)),
             status: Arc::new(PipelineStatus::new(2)),
             memory: MemoryPool::new("decode", 1 << 20),

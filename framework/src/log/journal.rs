@@ -56,10 +56,10 @@ pub struct JournalPage {
     pub at_end: bool,
 }
 
-/// The journal could not be read now.
+/// Something could not be read now.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the parking journal cannot be read: {0}")]
-pub struct JournalError(pub String);
+#[error("the log cannot be read: {0}")]
+pub struct ReadError(pub String);
 
 impl JournalPage {
     /// Whether a value of `size` bytes fits after those of the page.
@@ -71,7 +71,18 @@ impl JournalPage {
 }
 
 /// The answer to a question for a page.
-pub type JournalFuture = BoxFuture<'static, Result<JournalPage, JournalError>>;
+pub type JournalFuture = BoxFuture<'static, Result<JournalPage, ReadError>>;
+
+/// What a partition of the task topic reaches over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// The first offset that it has.
+    pub first: Offset,
+    /// The offset after its last.
+    pub end: Offset,
+    /// The first record that the log took at the time that was asked for, or later.
+    pub at: Option<Offset>,
+}
 
 /// Where an assigned partition begins.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -13,7 +13,7 @@ mod tenure;
 
 pub use batch::{Batch, Record};
 pub use journal::{
-    JournalError, JournalFuture, JournalPage, JournalRead, JournalRecord, ParkedRecord, Start,
+    Extent, JournalFuture, JournalPage, JournalRead, JournalRecord, ParkedRecord, ReadError, Start,
 };
 pub use tenure::Tenure;
 
@@ -45,6 +45,9 @@ pub trait TaskLog: Send + Sync + 'static {
     /// Reads the partition's parking journal from this place on. Places may be missing; the order is that of the `park` calls.
     fn journal(&self, partition: Partition, from: Position, read: JournalRead) -> JournalFuture;
 
+    /// What the partition reaches over, and where in it a time is, in milliseconds since the Unix epoch.
+    fn extent(&self, partition: Partition, time_ms: Option<i64>) -> ExtentFuture;
+
     /// The consumer group that this process is a member of; empty where there are no groups.
     fn group(&self) -> &str {
         ""
@@ -59,6 +62,9 @@ pub trait TaskLog: Send + Sync + 'static {
 
 /// The answer to an append.
 pub type AppendFuture = BoxFuture<'static, Result<Receipt, AppendError>>;
+
+/// The answer to a question for an extent.
+pub type ExtentFuture = BoxFuture<'static, Result<Extent, ReadError>>;
 
 /// A record to be stored.
 #[derive(Debug)]

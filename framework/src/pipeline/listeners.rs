@@ -83,7 +83,7 @@ fn sources(shared: &Shared, role: Role, metrics: Option<Ask<String>>) -> AdminSo
         not_ready,
         status: Arc::new(move || report::status(&of_status, role, &ready_for_status())),
         partitions: Arc::new(move || report::partitions(&of_partitions)),
-        parked: shared.parked(),
+        operations: shared.operations(),
         token: shared.config.admin.token.clone(),
     }
 }

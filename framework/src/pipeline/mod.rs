@@ -35,7 +35,7 @@ use crate::{
     handler::{Assignment, TaskHandler},
     log::{TaskConsumer, TaskLog},
     memory::MemoryBudget,
-    parked::ParkedDesk,
+    operations::Operations,
     status::PipelineStatus,
 };
 use listeners::Extras;
@@ -76,9 +76,9 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// What operators may ask of parked tasks.
-    pub(crate) fn parked(&self) -> ParkedDesk {
-        ParkedDesk {
+    /// What operators may ask.
+    pub(crate) fn operations(&self) -> Operations {
+        Operations {
             log: self.log.clone(),
             status: self.status.clone(),
             memory: self.memory.decode.clone(),

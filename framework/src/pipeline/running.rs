@@ -1,7 +1,9 @@
 //! A pipeline that runs, and its end: each step waits for the one before, all of them within one deadline.
 
 use super::{Shared, listeners::Listeners, workers::Workers};
-use crate::{Config, Error, log::TaskLog, memory::MemoryBudget, parked::ParkedDesk, status::PipelineStatus};
+use crate::{
+    Config, Error, log::TaskLog, memory::MemoryBudget, operations::Operations, status::PipelineStatus,
+};
 use partita_core::Exit;
 use std::{
     fmt,
@@ -32,9 +34,9 @@ impl Running {
         self.front_door
     }
 
-    /// What operators may ask of parked tasks, for the program itself.
-    pub fn parked(&self) -> ParkedDesk {
-        self.shared.parked()
+    /// What operators may ask, for the program itself.
+    pub fn operations(&self) -> Operations {
+        self.shared.operations()
     }
 
     /// Where operators ask.

@@ -8,7 +8,7 @@ use crate::{
     handler::{Assignment, TaskHandler},
     log::{NewRecord, Receipt, TaskLog},
     memory::MemoryBudget,
-    parked::ParkedDesk,
+    operations::Operations,
     pipeline::{Shared, workers},
     status::PipelineStatus,
 };
@@ -274,9 +274,9 @@ impl TestPipeline {
         ended.ok().flatten().unwrap_or(Exit::Fatal)
     }
 
-    /// What operators may ask of parked tasks.
-    pub fn parked(&self) -> ParkedDesk {
-        self.shared.parked()
+    /// What operators may ask.
+    pub fn operations(&self) -> Operations {
+        self.shared.operations()
     }
 
     /// The log, to make things happen.

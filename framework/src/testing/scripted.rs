@@ -4,9 +4,9 @@
 //! and is shown by [`ScriptedLog::foreign_commits`].
 
 use crate::log::{
-    AppendError, AppendFuture, Batch, ConsumerCommand, ConsumerEvent, ConsumerHandle, ConsumerPort,
-    JournalFuture, JournalPage, JournalRead, JournalRecord, Lane, LogHealth, NewRecord, NotWritten,
-    ParkedRecord, Receipt, Start, TaskConsumer, TaskLog, Tenure,
+    AppendError, AppendFuture, Batch, ConsumerCommand, ConsumerEvent, ConsumerHandle, ConsumerPort, Extent,
+    ExtentFuture, JournalFuture, JournalPage, JournalRead, JournalRecord, Lane, LogHealth, NewRecord,
+    NotWritten, ParkedRecord, Receipt, Start, TaskConsumer, TaskLog, Tenure,
 };
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
@@ -461,6 +461,10 @@ impl TaskLog for ScriptedLog {
             .collect();
         let next = Position(from.0 + records.len() as u64);
         ready(Ok(JournalPage { at_end: next.0 >= journal.len() as u64, records, next })).boxed()
+    }
+
+    fn extent(&self, partition: Partition, _: Option<i64>) -> ExtentFuture {
+        ready(Ok(Extent { first: Offset(0), end: self.end(partition.0), at: None })).boxed()
     }
 
     fn health(&self) -> LogHealth {

@@ -5,8 +5,8 @@ use crate::{
     envelope,
     front_door::{FrontDoor, FrontDoorHandle, FrontDoorOptions, Routes},
     log::{
-        AppendError, AppendFuture, JournalError, JournalFuture, JournalRead, LogHealth, NewRecord,
-        NotWritten, ParkedRecord, Receipt, TaskLog,
+        AppendError, AppendFuture, ExtentFuture, JournalFuture, JournalRead, LogHealth, NewRecord,
+        NotWritten, ParkedRecord, ReadError, Receipt, TaskLog,
     },
     memory::{MemoryPool, Reservation},
 };
@@ -152,8 +152,12 @@ impl TaskLog for FakeLog {
         Box::pin(async { Err(AppendError::Unknown { reason: "the front door parks nothing".into() }) })
     }
 
+    fn extent(&self, _: Partition, _: Option<i64>) -> ExtentFuture {
+        Box::pin(async { Err(ReadError("the front door asks for no extent".into())) })
+    }
+
     fn journal(&self, _: Partition, _: Position, _: JournalRead) -> JournalFuture {
-        Box::pin(async { Err(JournalError("the front door reads no journal".into())) })
+        Box::pin(async { Err(ReadError("the front door reads no journal".into())) })
     }
 
     fn health(&self) -> LogHealth {

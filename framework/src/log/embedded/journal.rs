@@ -1,10 +1,10 @@
 //! Reading the parking table, which is the journal of every partition: `id` is the position, and a partition's ids grow.
 
 use super::{schema::open_reader, store::read_chunks};
-use crate::log::{JournalError, JournalPage, JournalRead, JournalRecord};
+use crate::log::{Extent, JournalPage, JournalRead, JournalRecord, ReadError};
 use bytes::Bytes;
-use partita_core::{Partition, Position};
-use rusqlite::{Connection, Result, Row};
+use partita_core::{Offset, Partition, Position};
+use rusqlite::{Connection, OptionalExtension, Result, Row};
 use std::{
     path::PathBuf,
     sync::{Mutex, PoisonError},
@@ -30,15 +30,53 @@ impl Journals {
         partition: Partition,
         from: Position,
         read: JournalRead,
-    ) -> std::result::Result<JournalPage, JournalError> {
+    ) -> std::result::Result<JournalPage, ReadError> {
         let mut slot = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let page = match slot.as_ref() {
             Some(connection) => page(connection, partition, from, read),
             None => open_reader(&self.dir)
                 .and_then(|connection| page(slot.insert(connection), partition, from, read)),
         };
-        page.map_err(|error| JournalError(error.to_string()))
+        page.map_err(|error| ReadError(error.to_string()))
     }
+}
+
+impl Journals {
+    /// What a partition of the log itself has. Blocks while it reads.
+    pub(super) fn extent(
+        &self,
+        partition: Partition,
+        end: Offset,
+        time_ms: Option<i64>,
+    ) -> std::result::Result<Extent, ReadError> {
+        let mut slot = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = match slot.as_ref() {
+            Some(connection) => extent(connection, partition, end, time_ms),
+            None => open_reader(&self.dir)
+                .and_then(|connection| extent(slot.insert(connection), partition, end, time_ms)),
+        };
+        found.map_err(|error| ReadError(error.to_string()))
+    }
+}
+
+fn extent(
+    connection: &Connection,
+    partition: Partition,
+    end: Offset,
+    time_ms: Option<i64>,
+) -> Result<Extent> {
+    // In the order of arrival, which is that of the offsets of a partition.
+    let first_since = |time_ms: i64| -> Result<Option<Offset>> {
+        connection
+            .query_row(
+                "SELECT offset FROM records WHERE partition = ?1 AND timestamp_ms >= ?2 ORDER BY seq LIMIT 1",
+                (partition.0, time_ms),
+                |row| Ok(Offset(row.get::<_, i64>(0)? as u64)),
+            )
+            .optional()
+    };
+    let at = time_ms.map(first_since).transpose()?.flatten();
+    Ok(Extent { first: first_since(i64::MIN)?.unwrap_or(end), end, at })
 }
 
 fn page(

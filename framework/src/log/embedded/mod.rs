@@ -31,13 +31,13 @@ mod writer;
 pub use consumer::EmbeddedConsumer;
 
 use super::{
-    AppendError, AppendFuture, JournalError, JournalFuture, JournalRead, LogHealth, NewRecord, NotWritten,
-    ParkedRecord, TaskLog,
+    AppendError, AppendFuture, ExtentFuture, JournalFuture, JournalRead, LogHealth, NewRecord, NotWritten,
+    ParkedRecord, ReadError, TaskLog,
 };
 use crate::{Error, config::EmbeddedConfig};
 use futures_util::future::BoxFuture;
 use journal::Journals;
-use partita_core::{DeliveryLimits, Partition, Position};
+use partita_core::{DeliveryLimits, Offset, Partition, Position};
 use published::Published;
 use queue::{Write, refused};
 use shared::Shared;
@@ -182,7 +182,14 @@ impl TaskLog for EmbeddedLog {
     fn journal(&self, partition: Partition, from: Position, read: JournalRead) -> JournalFuture {
         let journals = self.journals.clone();
         let page = tokio::task::spawn_blocking(move || journals.read(partition, from, read));
-        Box::pin(async move { page.await.unwrap_or_else(|error| Err(JournalError(error.to_string()))) })
+        Box::pin(async move { page.await.unwrap_or_else(|error| Err(ReadError(error.to_string()))) })
+    }
+
+    fn extent(&self, partition: Partition, time_ms: Option<i64>) -> ExtentFuture {
+        let end = self.shared.published.view().ends.get(partition.0 as usize).copied().unwrap_or_default();
+        let journals = self.journals.clone();
+        let extent = tokio::task::spawn_blocking(move || journals.extent(partition, Offset(end), time_ms));
+        Box::pin(async move { extent.await.unwrap_or_else(|error| Err(ReadError(error.to_string()))) })
     }
 
     fn health(&self) -> LogHealth {

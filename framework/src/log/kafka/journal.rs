@@ -10,14 +10,14 @@ use super::{
     watch::NoGroup,
 };
 use crate::config::KafkaConfig;
-use crate::log::{JournalError, JournalFuture, JournalPage, JournalRead, JournalRecord};
+use crate::log::{Extent, ExtentFuture, JournalFuture, JournalPage, JournalRead, JournalRecord, ReadError};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
-use partita_core::{Partition, Position};
+use partita_core::{Offset, Partition, Position};
 use rdkafka::{
     TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
-    error::KafkaError,
+    error::{KafkaError, KafkaResult},
     message::{BorrowedMessage, Headers, Message},
 };
 use std::{
@@ -43,11 +43,17 @@ pub(super) struct Journals {
     questions: Mutex<Option<Sender<Question>>>,
 }
 
-struct Question {
+enum Question {
+    Page(Page, oneshot::Sender<Result<JournalPage, ReadError>>),
+    /// Of the task topic; and where a time is in it.
+    Extent(Partition, Option<i64>, oneshot::Sender<Result<Extent, ReadError>>),
+}
+
+#[derive(Clone, Copy)]
+struct Page {
     partition: Partition,
     from: Position,
     read: JournalRead,
-    answer: oneshot::Sender<Result<JournalPage, JournalError>>,
 }
 
 impl Journals {
@@ -57,15 +63,24 @@ impl Journals {
 
     pub(super) fn read(&self, partition: Partition, from: Position, read: JournalRead) -> JournalFuture {
         let (answer, answered) = oneshot::channel();
-        let asked = self.ask(Question { partition, from, read, answer });
+        let asked = self.ask(Question::Page(Page { partition, from, read }, answer));
         Box::pin(async move {
             asked?;
-            answered.await.unwrap_or_else(|_| Err(JournalError("its reader ended".into())))
+            answered.await.unwrap_or_else(|_| Err(ended()))
+        })
+    }
+
+    pub(super) fn extent(&self, partition: Partition, time_ms: Option<i64>) -> ExtentFuture {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.ask(Question::Extent(partition, time_ms, answer));
+        Box::pin(async move {
+            asked?;
+            answered.await.unwrap_or_else(|_| Err(ended()))
         })
     }
 
     /// Hands the question to the thread, which is started for it where there is none.
-    fn ask(&self, mut question: Question) -> Result<(), JournalError> {
+    fn ask(&self, mut question: Question) -> Result<(), ReadError> {
         let mut questions = self.questions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(sender) = questions.as_ref() {
             match sender.send(question) {
@@ -74,24 +89,32 @@ impl Journals {
             }
         }
         let client: BaseConsumer<NoGroup> = client_config(&self.config, Role::Journal, self.max_task)
-            .map_err(|error| JournalError(error.to_string()))?
+            .map_err(|error| ReadError(error.to_string()))?
             .create_with_context(NoGroup)
-            .map_err(|error| JournalError(error.to_string()))?;
+            .map_err(|error| ReadError(error.to_string()))?;
         let (sender, receiver) = unbounded();
-        let reader = Reader { client, topic: parking_topic(&self.config.topic), at: None };
+        let (tasks, topic) = (self.config.topic.clone(), parking_topic(&self.config.topic));
+        let reader = Reader { client, tasks, topic, at: None };
         thread::Builder::new()
             .name("partita-kafka-journal".into())
             .spawn(move || serve(reader, &receiver))
-            .map_err(|error| JournalError(error.to_string()))?;
+            .map_err(|error| ReadError(error.to_string()))?;
         let _ = sender.send(question);
         *questions = Some(sender);
         Ok(())
     }
 }
 
+fn ended() -> ReadError {
+    ReadError("the reader of the parking topic has ended".into())
+}
+
 /// The client, and where it is.
 struct Reader {
     client: BaseConsumer<NoGroup>,
+    /// The task topic.
+    tasks: String,
+    /// The parking topic.
     topic: String,
     /// What it would read next, while it is assigned something.
     at: Option<(Partition, Position)>,
@@ -111,9 +134,15 @@ fn serve(mut reader: Reader, questions: &Receiver<Question>) {
             }
         };
         // Who asked may be gone: a partition that was revoked meanwhile.
-        if !question.answer.is_closed() {
-            let page = reader.page(&question);
-            let _ = question.answer.send(page.map_err(JournalError));
+        match question {
+            Question::Page(page, answer) if !answer.is_closed() => {
+                let _ = answer.send(reader.page(page).map_err(ReadError));
+            }
+            Question::Extent(partition, time_ms, answer) if !answer.is_closed() => {
+                let _ = answer
+                    .send(reader.extent(partition, time_ms).map_err(|error| ReadError(error.to_string())));
+            }
+            Question::Page(..) | Question::Extent(..) => {}
         }
     }
 }
@@ -139,8 +168,25 @@ impl Reader {
             .map_err(|error| error.to_string())
     }
 
-    fn page(&mut self, question: &Question) -> Result<JournalPage, String> {
-        let Question { partition, from, read, .. } = *question;
+    fn extent(&self, partition: Partition, time_ms: Option<i64>) -> KafkaResult<Extent> {
+        let number = partition.0 as i32;
+        let (first, end) = self.client.fetch_watermarks(&self.tasks, number, PATIENCE)?;
+        let mut extent =
+            Extent { first: Offset(first.max(0) as u64), end: Offset(end.max(0) as u64), at: None };
+        if let Some(time_ms) = time_ms {
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(&self.tasks, number, rdkafka::Offset::Offset(time_ms))?;
+            let found = self.client.offsets_for_times(list, PATIENCE)?;
+            let offset = found.elements().first().map(|element| element.offset());
+            if let Some(rdkafka::Offset::Offset(offset)) = offset {
+                extent.at = Some(Offset(offset.max(0) as u64));
+            }
+        }
+        Ok(extent)
+    }
+
+    fn page(&mut self, question: Page) -> Result<JournalPage, String> {
+        let Page { partition, from, read } = question;
         self.go(partition, from)?;
         self.at = None;
         let mut page = JournalPage { next: from, ..JournalPage::default() };

@@ -14,8 +14,8 @@ use super::{
     watch::{Standing, Trouble, Watch},
 };
 use crate::log::{
-    AppendError, AppendFuture, JournalFuture, JournalRead, LogHealth, NewRecord, NotWritten, ParkedRecord,
-    TaskLog,
+    AppendError, AppendFuture, ExtentFuture, JournalFuture, JournalRead, LogHealth, NewRecord, NotWritten,
+    ParkedRecord, TaskLog,
 };
 use crate::memory::Reservation;
 use crate::metrics::{PRODUCER_QUEUE_BYTES, PRODUCER_QUEUE_MESSAGES};
@@ -155,6 +155,10 @@ impl TaskLog for KafkaLog {
 
     fn journal(&self, partition: Partition, from: Position, read: JournalRead) -> JournalFuture {
         self.journals.read(partition, from, read)
+    }
+
+    fn extent(&self, partition: Partition, time_ms: Option<i64>) -> ExtentFuture {
+        self.journals.extent(partition, time_ms)
     }
 
     fn group(&self) -> &str {

@@ -91,7 +91,7 @@ async fn one_run(seed: u64) {
                 0 => pipeline.log().fail_commits(dice.roll(3) as u32),
                 _ => pipeline.log().fail_parks(dice.roll(4) as u32),
             },
-            11 => _ = pipeline.parked().redrive(&ParkedSelection::All),
+            11 => _ = pipeline.operations().redrive(&ParkedSelection::All),
             12 if dice.roll(3) == 0 => give_one_up(&pipeline, &mut dice),
             _ => tokio::time::sleep(Duration::from_millis(dice.roll(700))).await,
         }
@@ -127,20 +127,20 @@ async fn settle(pipeline: &TestPipeline, owned: BTreeSet<u32>) {
 
 /// One of the parked tasks is dropped, sooner or later.
 fn give_one_up(pipeline: &TestPipeline, dice: &mut Dice) {
-    let parked = pipeline.parked().list(&ParkedSelection::All).unwrap();
+    let parked = pipeline.operations().list_parked(&ParkedSelection::All).unwrap();
     if parked.is_empty() {
         return;
     }
     let task = &parked[dice.roll(parked.len() as u64) as usize];
-    let (desk, selection) = (pipeline.parked(), ParkedSelection::Task(task.partition, task.offset));
-    actix_rt::spawn(async move { desk.drop_tasks(&selection, "the dice say so").await });
+    let (desk, selection) = (pipeline.operations(), ParkedSelection::Task(task.partition, task.offset));
+    actix_rt::spawn(async move { desk.drop_parked(&selection, "the dice say so").await });
 }
 
 /// Until nothing is parked any more.
 async fn redrive_all(pipeline: &TestPipeline) {
     pipeline
         .wait_until("nothing is parked", |pipeline| {
-            let redriven = pipeline.parked().redrive(&ParkedSelection::All).unwrap();
+            let redriven = pipeline.operations().redrive(&ParkedSelection::All).unwrap();
             redriven.tasks == 0
         })
         .await;

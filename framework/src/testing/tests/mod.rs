@@ -5,6 +5,7 @@ mod faults;
 mod order;
 mod parking;
 mod rebalance;
+mod rewind;
 
 use super::{ScriptedLog, TestPipeline, TestTask};
 use crate::{

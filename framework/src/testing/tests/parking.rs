@@ -1,7 +1,7 @@
 //! Keys that are parked: their later tasks wait, other keys flow on, and what an operator asks for keeps the order.
 
 use super::*;
-use crate::{ParkedError, ParkedSelection, Redriven, status::Activity, testing::Outcome};
+use crate::{OperationError, ParkedSelection, Redriven, status::Activity, testing::Outcome};
 use partita_core::Exit;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -35,7 +35,13 @@ impl Poisoned {
     }
 
     fn parked(&self) -> Vec<u64> {
-        self.pipeline.parked().list(&ParkedSelection::All).unwrap().iter().map(|task| task.offset).collect()
+        self.pipeline
+            .operations()
+            .list_parked(&ParkedSelection::All)
+            .unwrap()
+            .iter()
+            .map(|task| task.offset)
+            .collect()
     }
 
     fn key(&self) -> ParkedSelection {
@@ -59,13 +65,13 @@ async fn a_parked_key_waits_whole_and_in_order_while_its_neighbours_flow_on() {
     assert_eq!(test.done(), [1, 3, 5]);
     assert_eq!(test.ledger.offsets(What::Start, 0), [0, 1, 3, 5], "what waits is not tried");
     assert!(matches!(&settled.tasks[2].outcome, Outcome::Parked(reason) if reason.contains("earlier task")));
-    let listed = test.pipeline.parked().list(&test.key()).unwrap();
+    let listed = test.pipeline.operations().list_parked(&test.key()).unwrap();
     let causes: Vec<_> =
         listed.iter().map(|task| (task.offset, task.cause.as_str(), task.attempts)).collect();
     assert_eq!(causes, [(0, "parked", 1), (2, "behind", 0), (4, "behind", 0)]);
 
     test.mended.store(true, Relaxed);
-    assert_eq!(test.pipeline.parked().redrive(&test.key()), Ok(Redriven { keys: 1, tasks: 3 }));
+    assert_eq!(test.pipeline.operations().redrive(&test.key()), Ok(Redriven { keys: 1, tasks: 3 }));
     test.until_none_is_parked().await;
     test.send(1).await;
     test.pipeline.settled().await;
@@ -78,7 +84,7 @@ async fn tasks_that_come_during_a_redrive_wait_behind_it() {
     test.send(20).await;
     test.pipeline.settled().await;
     test.mended.store(true, Relaxed);
-    test.pipeline.parked().redrive(&test.key()).unwrap();
+    test.pipeline.operations().redrive(&test.key()).unwrap();
     test.send(10).await;
     test.until_none_is_parked().await;
     test.pipeline.settled().await;
@@ -91,13 +97,13 @@ async fn a_redriven_task_that_fails_again_keeps_its_key_parked() {
     let test = Poisoned::start().await;
     test.send(2).await;
     test.pipeline.settled().await;
-    test.pipeline.parked().redrive(&ParkedSelection::All).unwrap();
+    test.pipeline.operations().redrive(&ParkedSelection::All).unwrap();
     test.pipeline.wait_until("it was tried again", |_| test.ledger.offsets(What::Start, 0).len() == 4).await;
     test.send(1).await;
     test.pipeline.settled().await;
     assert_eq!(test.parked(), [0, 2, 4]);
     assert_eq!(test.done(), [1, 3, 5]);
-    let listed = test.pipeline.parked().list(&test.key()).unwrap();
+    let listed = test.pipeline.operations().list_parked(&test.key()).unwrap();
     assert!(listed.iter().all(|task| !task.redriving), "it is not tried for ever");
 }
 
@@ -111,9 +117,9 @@ async fn a_new_owner_knows_what_is_parked_before_it_begins() {
     test.send(2).await;
     test.pipeline.settled().await;
     assert_eq!(test.parked(), [0, 2, 4, 6, 8], "mended or not: nobody has asked for a redrive");
-    let cause = &test.pipeline.parked().list(&test.key()).unwrap()[0];
+    let cause = &test.pipeline.operations().list_parked(&test.key()).unwrap()[0];
     assert_eq!((cause.cause.as_str(), cause.reason.as_str()), ("parked", "the script says so"));
-    test.pipeline.parked().redrive(&test.key()).unwrap();
+    test.pipeline.operations().redrive(&test.key()).unwrap();
     test.until_none_is_parked().await;
     test.pipeline.rebalance().await;
     test.send(1).await;
@@ -128,12 +134,12 @@ async fn a_dropped_task_is_never_handled_and_its_key_goes_on() {
     test.send(3).await;
     test.pipeline.settled().await;
     test.mended.store(true, Relaxed);
-    let desk = test.pipeline.parked();
-    assert_eq!(desk.drop_tasks(&ParkedSelection::Task(0, 0), "poison").await, Ok(1));
-    assert_eq!(desk.drop_tasks(&ParkedSelection::Task(0, 0), "poison").await, Ok(0));
+    let desk = test.pipeline.operations();
+    assert_eq!(desk.drop_parked(&ParkedSelection::Task(0, 0), "poison").await, Ok(1));
+    assert_eq!(desk.drop_parked(&ParkedSelection::Task(0, 0), "poison").await, Ok(0));
     assert_eq!(test.parked(), [2, 4]);
     test.pipeline.rebalance().await;
-    test.pipeline.parked().redrive(&test.key()).unwrap();
+    test.pipeline.operations().redrive(&test.key()).unwrap();
     test.until_none_is_parked().await;
     test.send(1).await;
     test.pipeline.settled().await;
@@ -147,25 +153,25 @@ async fn what_is_parked_is_shown_with_its_payload_and_its_reason() {
     let test = Poisoned::start().await;
     test.pipeline.send(TestTask::new(test.poisoned.clone(), vec![b'x'; 100_000]).compressed()).await;
     test.pipeline.settled().await;
-    let shown = test.pipeline.parked().show(0, 0).await.unwrap().unwrap();
+    let shown = test.pipeline.operations().show_parked(0, 0).await.unwrap().unwrap();
     assert!(shown.payload.len() == 100_000 && shown.payload.iter().all(|&byte| byte == b'x'));
     assert_eq!((shown.task.attempts, shown.note.reason.as_str()), (1, "the script says so"));
     assert_eq!(shown.note.decompressed_size, 100_000);
     drop(shown);
     assert_eq!(test.pipeline.memory().decode.reserved(), 0);
-    assert!(test.pipeline.parked().show(0, 1).await.unwrap().is_none());
+    assert!(test.pipeline.operations().show_parked(0, 1).await.unwrap().is_none());
 }
 
 #[actix_rt::test]
 async fn what_this_process_does_not_own_is_said_so() {
     let test = Poisoned::start().await;
-    assert_eq!(test.pipeline.parked().redrive(&test.key()), Ok(Redriven { keys: 0, tasks: 0 }));
+    assert_eq!(test.pipeline.operations().redrive(&test.key()), Ok(Redriven { keys: 0, tasks: 0 }));
     test.pipeline.log().lose(&[0]);
     test.pipeline.wait_until("it is lost", |pipeline| pipeline.status().partitions().len() == 1).await;
-    let desk = test.pipeline.parked();
-    assert_eq!(desk.redrive(&test.key()), Err(ParkedError::NotOwned(0)));
-    assert_eq!(desk.list(&ParkedSelection::Partition(7)), Err(ParkedError::NoPartition(7, 2)));
-    assert_eq!(desk.drop_tasks(&ParkedSelection::Task(0, 1), "").await, Err(ParkedError::NotOwned(0)));
+    let desk = test.pipeline.operations();
+    assert_eq!(desk.redrive(&test.key()), Err(OperationError::NotOwned(0)));
+    assert_eq!(desk.list_parked(&ParkedSelection::Partition(7)), Err(OperationError::NoPartition(7, 2)));
+    assert_eq!(desk.drop_parked(&ParkedSelection::Task(0, 1), "").await, Err(OperationError::NotOwned(0)));
 }
 
 #[actix_rt::test]
@@ -174,7 +180,7 @@ async fn a_shutdown_does_not_wait_for_a_redrive() {
     test.send(200).await;
     test.pipeline.settled().await;
     test.mended.store(true, Relaxed);
-    test.pipeline.parked().redrive(&test.key()).unwrap();
+    test.pipeline.operations().redrive(&test.key()).unwrap();
     assert_eq!(test.pipeline.shutdown().await, Exit::Clean);
 }
 
@@ -199,7 +205,7 @@ async fn a_handler_that_fails_with_everything_parks_a_few_and_then_waits() {
     };
     pipeline.wait_until("the breaker is open", tripped).await;
     tokio::time::sleep(Duration::from_secs(150)).await;
-    let parked = pipeline.parked().list(&ParkedSelection::All).unwrap().len();
+    let parked = pipeline.operations().list_parked(&ParkedSelection::All).unwrap().len();
     assert_eq!(parked, 5, "3 at once, and one in each window");
     mended.store(true, Relaxed);
     let settled = pipeline.settled().await;

@@ -1,30 +1,20 @@
-//! What operators may ask of parked tasks, wherever they ask: the admin listener, the program itself, a test.
+//! The parked tasks of the partitions that this process owns.
+//!
+//! A task is parked when its attempts are spent, when its handler asks for it, or when it cannot be read; every later task of its key is
+//! parked behind it. Redriven, a key's tasks are handled again in order, until one fails again or none is left.
 
+use super::{OperationError, Operations};
 use crate::{
     actor::{Listed, ParkedTasks, Selection},
     envelope,
-    log::{JournalError, JournalRead, TaskLog},
-    memory::{MemoryPool, Reservation},
-    status::PipelineStatus,
+    log::JournalRead,
+    memory::Reservation,
 };
 use bytes::Bytes;
 use partita_core::{Offset, Partition, partition_of};
 use partita_proto::v1::{Envelope, Parked};
 use prost::Message;
 use std::sync::Arc;
-
-/// The parked tasks of the partitions that this process owns.
-///
-/// A task is parked when its attempts are spent, when its handler asks for it, or when it cannot be read; every later task of its key is
-/// parked behind it. Redriven, a key's tasks are handled again in order, until one fails again or none is left.
-#[derive(Clone)]
-pub struct ParkedDesk {
-    pub(crate) log: Arc<dyn TaskLog>,
-    pub(crate) status: Arc<PipelineStatus>,
-    /// What a task that is shown is reserved from.
-    pub(crate) memory: MemoryPool,
-    pub(crate) max_task: u64,
-}
 
 /// Which parked tasks are meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,26 +86,9 @@ pub struct Redriven {
     pub tasks: u64,
 }
 
-/// Why a question about parked tasks has no answer.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ParkedError {
-    /// Another process owns the partition, or none does now.
-    #[error("partition {0} is not owned by this process; ask the worker that owns it")]
-    NotOwned(u32),
-    /// There is no such partition.
-    #[error("there is no partition {0}: the log has {1}")]
-    NoPartition(u32, u32),
-    /// The journal could not be read.
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-    /// The partition was taken away before its worker came to it; nothing or some of it may be done.
-    #[error("partition {0} was taken away meanwhile; look at what is still parked, and ask again")]
-    TakenAway(u32),
-}
-
-impl ParkedDesk {
+impl Operations {
     /// The parked tasks that are meant, by partition and offset.
-    pub fn list(&self, selection: &ParkedSelection) -> Result<Vec<ParkedTask>, ParkedError> {
+    pub fn list_parked(&self, selection: &ParkedSelection) -> Result<Vec<ParkedTask>, OperationError> {
         let mut tasks = Vec::new();
         for (partition, parked, selected) in self.resolve(selection)? {
             tasks.extend(parked.select(&selected).into_iter().map(|listed| task(partition, listed)));
@@ -125,7 +98,11 @@ impl ParkedDesk {
     }
 
     /// One parked task with all that is stored of it; `None` where it is not parked.
-    pub async fn show(&self, partition: u32, offset: u64) -> Result<Option<ParkedDetail>, ParkedError> {
+    pub async fn show_parked(
+        &self,
+        partition: u32,
+        offset: u64,
+    ) -> Result<Option<ParkedDetail>, OperationError> {
         let parked = self.owned(partition)?;
         let Some(listed) = parked.select(&Selection::One(Offset(offset))).into_iter().next() else {
             return Ok(None);
@@ -150,7 +127,7 @@ impl ParkedDesk {
     }
 
     /// Has the keys of the selected tasks handled again, each from its first parked task on. Returns at once.
-    pub fn redrive(&self, selection: &ParkedSelection) -> Result<Redriven, ParkedError> {
+    pub fn redrive(&self, selection: &ParkedSelection) -> Result<Redriven, OperationError> {
         let mut redriven = Redriven { keys: 0, tasks: 0 };
         for (_, parked, selected) in self.resolve(selection)? {
             let (keys, tasks) = parked.redrive(&selected);
@@ -160,7 +137,11 @@ impl ParkedDesk {
     }
 
     /// Gives the selected tasks up: they will never be handled. Returns how many, once that is durable.
-    pub async fn drop_tasks(&self, selection: &ParkedSelection, reason: &str) -> Result<u64, ParkedError> {
+    pub async fn drop_parked(
+        &self,
+        selection: &ParkedSelection,
+        reason: &str,
+    ) -> Result<u64, OperationError> {
         let orders: Vec<_> = self
             .resolve(selection)?
             .into_iter()
@@ -168,24 +149,16 @@ impl ParkedDesk {
             .collect();
         let mut dropped = 0;
         for (partition, answer) in orders {
-            dropped += answer.await.map_err(|_| ParkedError::TakenAway(partition))?;
+            dropped += answer.await.map_err(|_| OperationError::TakenAway(partition))?;
         }
         Ok(dropped)
-    }
-
-    fn owned(&self, partition: u32) -> Result<Arc<ParkedTasks>, ParkedError> {
-        let partitions = self.log.partitions();
-        if partition >= partitions {
-            return Err(ParkedError::NoPartition(partition, partitions));
-        }
-        self.status.parked(Partition(partition)).ok_or(ParkedError::NotOwned(partition))
     }
 
     /// Where the selected tasks are.
     fn resolve(
         &self,
         selection: &ParkedSelection,
-    ) -> Result<Vec<(u32, Arc<ParkedTasks>, Selection)>, ParkedError> {
+    ) -> Result<Vec<(u32, Arc<ParkedTasks>, Selection)>, OperationError> {
         let one = |partition, selection| Ok(vec![(partition, self.owned(partition)?, selection)]);
         match selection {
             ParkedSelection::All => Ok((0..self.log.partitions())
@@ -200,12 +173,6 @@ impl ParkedDesk {
                 one(partition.0, Selection::Key(key.clone()))
             }
         }
-    }
-}
-
-impl std::fmt::Debug for ParkedDesk {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ParkedDesk").finish_non_exhaustive()
     }
 }
 
