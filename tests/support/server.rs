@@ -221,6 +221,8 @@ pub struct PartitionStatus {
     pub lag: Option<u64>,
     /// Tasks that are parked.
     pub parked_tasks: u64,
+    /// Why it is halted, where it is.
+    pub halted: Option<String>,
 }
 
 /// What `/readyz` says.

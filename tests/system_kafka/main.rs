@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod discontinuity;
 mod faults;
 mod ledger;
 mod memory;

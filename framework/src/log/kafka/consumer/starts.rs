@@ -136,12 +136,12 @@ fn start(committed: Option<Offset>, first: Offset, last: Offset) -> (Offset, Opt
             let lost = first.0 - committed.0;
             Some(format!(
                 "committed is {committed} but the log begins at {first}: {lost} tasks were deleted before they were handled \
-                 (retention is shorter than the outage). Raise retention.ms; to go on without them, move the group's offset to {first}"
+                 (retention is shorter than the outage). Raise retention.ms; to go on without them, `partita rewind --to earliest`"
             ))
         } else if committed > last {
             Some(format!(
                 "committed is {committed} but the log ends at {last}: the topic was made again, or lost its end. \
-                 Find out which; to go on, move the group's offset to {first} (all tasks) or {last} (new ones only)"
+                 Find out which; to go on, `partita rewind --to earliest` (all tasks) or `--to latest` (new ones only)"
             ))
         } else {
             None

@@ -1,0 +1,122 @@
+//! Records that are not there any more: the partition halts and says what is lost, and goes on where an operator says. A topic that
+//! is another one: nothing goes on.
+
+use crate::created;
+use anyhow::{Result, bail, ensure};
+use partita_tests::{kafka::Kafka, server::Server, wait};
+use std::time::Duration;
+
+const SOON: Duration = Duration::from_secs(30);
+const PARTITIONS: u32 = 4;
+
+async fn accept(server: &Server, tasks: std::ops::Range<u32>) -> u32 {
+    let mut partition = 0;
+    for task in tasks {
+        partition = server.client().accept("key", format!("task {task}")).await.unwrap().partition;
+    }
+    partition
+}
+
+async fn until_recorded(server: &Server, chunks: usize) {
+    wait::until("the tasks are recorded", SOON, async || {
+        let recorded = server.client().recording("key").await?.map_or(0, |recording| recording.chunks.len());
+        ensure!(recorded == chunks, "{recorded}");
+        Ok(Some(()))
+    })
+    .await
+    .unwrap();
+}
+
+async fn halted(server: &Server, partition: u32) -> Result<Option<String>> {
+    let status = server.partitions().await?;
+    Ok(status.into_iter().find(|one| one.partition == partition).and_then(|one| one.halted))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_whose_tasks_were_deleted_halts_and_goes_on_where_an_operator_says() {
+    let kafka = Kafka::up(1).unwrap();
+    let setup = created(&kafka, PARTITIONS).await;
+    let server = setup.start().await.unwrap();
+    let partition = accept(&server, 0..20).await;
+    until_recorded(&server, 20).await;
+    assert_eq!(server.stop(SOON).await.unwrap().code(), Some(0));
+
+    // Ten tasks that nobody handles, and retention that takes six of them.
+    let door = setup.clone().role("front-door").start().await.unwrap();
+    accept(&door, 20..30).await;
+    assert_eq!(door.stop(SOON).await.unwrap().code(), Some(0));
+    let list = setup.home().join("delete.json");
+    let places =
+        format!(r#"{{"version":1,"partitions":[{{"topic":"tasks","partition":{partition},"offset":26}}]}}"#);
+    std::fs::write(&list, places).unwrap();
+    kafka.run(&["delete-records", "--offset-json-file", list.to_str().unwrap()]).unwrap();
+
+    let server = setup.start().await.unwrap();
+    let detail = wait::until("the partition is halted", SOON, async || halted(&server, partition).await);
+    let detail = detail.await.unwrap();
+    assert!(detail.contains("6 tasks were deleted") && detail.contains("partita rewind"), "{detail}");
+    let refused = server.client().post("key", "one more").await.unwrap();
+    assert_eq!(
+        (refused.status, refused.json::<partita_tests::client::Problem>().unwrap().code),
+        (503, "partition_stuck".into())
+    );
+    let others = server.partitions().await.unwrap();
+    assert!(others.iter().all(|one| one.partition == partition || one.halted.is_none()));
+
+    let number = partition.to_string();
+    let admin = format!("http://{}", server.setup().admin());
+    let arguments = ["rewind", "--partition", &number, "--to", "earliest", "--admin", &admin];
+    let unasked = setup.command(&arguments).await.unwrap();
+    assert!(unasked.code == Some(1) && unasked.said().contains("--yes"), "{}", unasked.said());
+    assert!(unasked.said().contains("6 tasks are NEVER handled"), "{}", unasked.said());
+    let done = setup.command(&[&arguments[..], &["--yes"]].concat()).await.unwrap();
+    assert_eq!(done.code, Some(0), "{}", done.said());
+    assert!(done.said().contains("from 20 to 26 of 30"), "{}", done.said());
+    until_recorded(&server, 24).await;
+    accept(&server, 30..31).await;
+    until_recorded(&server, 25).await;
+    assert!(server.log().contains("an operator's verb"), "the verb leaves a line");
+
+    // The new offset holds for the next life, and a time is a place too.
+    let server = server.kill().start().await.unwrap();
+    accept(&server, 31..32).await;
+    until_recorded(&server, 26).await;
+    assert_eq!(halted(&server, partition).await.unwrap(), None);
+    let admin = format!("http://{}", server.setup().admin());
+    let again = ["rewind", "--all", "--to", "2020-01-01T00:00:00Z", "--yes", "--admin", &admin];
+    let again = setup.command(&again).await.unwrap();
+    assert!(again.code == Some(0) && again.said().contains("6 tasks are handled again"), "{}", again.said());
+    until_recorded(&server, 26).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_made_again_is_not_taken_for_the_former_one() {
+    let kafka = Kafka::up(1).unwrap();
+    let setup = created(&kafka, PARTITIONS).await;
+    let server = setup.start().await.unwrap();
+    accept(&server, 0..20).await;
+    until_recorded(&server, 20).await;
+    kafka.run(&["topics", "--delete", "--topic", "tasks"]).unwrap();
+    wait::until("the topic is gone", SOON, async || {
+        match kafka.run(&["topics", "--list"])?.lines().any(|line| line == "tasks") {
+            true => bail!("it is there"),
+            false => Ok(Some(())),
+        }
+    })
+    .await
+    .unwrap();
+    let made = setup.command(&["topics", "create"]).await.unwrap();
+    assert_eq!(made.code, Some(0), "{}", made.said());
+    let reason = server.not_ready_or_gone(SOON).await;
+    reason.unwrap();
+    // Whatever it still accepts is not handled under offsets that meant other tasks.
+    let readiness = server.readiness().await.unwrap();
+    assert!(
+        readiness.body.contains("made again") || readiness.body.contains("does not exist"),
+        "{readiness:?}"
+    );
+    let refused = server.client().post("key", "to nobody").await.unwrap();
+    assert_eq!(refused.status, 503, "{}", refused.text());
+    server.never_panicked().unwrap();
+    let _ = server.stop(SOON).await;
+}
