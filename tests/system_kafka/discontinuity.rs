@@ -82,6 +82,7 @@ async fn a_partition_whose_tasks_were_deleted_halts_and_goes_on_where_an_operato
     accept(&server, 31..32).await;
     until_recorded(&server, 26).await;
     assert_eq!(halted(&server, partition).await.unwrap(), None);
+    crate::committed_is_end(&kafka, PARTITIONS).await;
     let admin = format!("http://{}", server.setup().admin());
     let again = ["rewind", "--all", "--to", "2020-01-01T00:00:00Z", "--yes", "--admin", &admin];
     let again = setup.command(&again).await.unwrap();

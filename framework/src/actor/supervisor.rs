@@ -348,10 +348,18 @@ impl Handler<Consumed> for Supervisor {
 
     fn handle(&mut self, Consumed(event): Consumed, ctx: &mut Self::Context) {
         if let Some(event) = self.translate(event) {
-            let changes = !matches!(event, Event::CommitDone { .. });
+            // A commit changes what is told of its partitions, anything else may change everything.
+            let committed = match &event {
+                Event::CommitDone { committed, .. } => Some(committed.clone()),
+                _ => None,
+            };
             self.on(event, ctx);
-            if changes {
-                self.publish();
+            match committed {
+                Some(partitions) => {
+                    let views = partitions.into_iter().filter_map(|one| self.member.partition(one));
+                    views.for_each(|view| self.setup.status.set_view(view));
+                }
+                None => self.publish(),
             }
         }
     }

@@ -56,6 +56,16 @@ pub(super) enum Polled {
 /// A partition's committed offset with the text beside it; none where nothing is committed.
 pub(super) type Stored = (Partition, Option<(Offset, String)>);
 
+/// What came of a seek.
+pub(super) enum Seek {
+    /// It is there.
+    Done,
+    /// It is not being fetched: it is not assigned yet, or the client gave up at an offset that the log does not have.
+    NotFetching,
+    /// It may work another time.
+    Failed(String),
+}
+
 /// How the group moves partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Protocol {
@@ -222,15 +232,20 @@ impl NativeConsumer {
         }
     }
 
-    /// Moves an assigned partition; records that were fetched before are not delivered after this returns `Ok`.
-    pub(super) fn seek(&self, partition: Partition, offset: Offset, timeout: Duration) -> Result<(), String> {
+    /// Moves an assigned partition; records that were fetched before are not delivered after this returns `Done`.
+    pub(super) fn seek(&self, partition: Partition, offset: Offset, timeout: Duration) -> Seek {
         let list = self.list([(partition, offset.0 as i64)].into_iter());
         // SAFETY: client and list are alive for the call.
-        self.error(unsafe { rd::rd_kafka_seek_partitions(self.rk(), list.ptr(), millis(timeout)) })
-            .map_err(|(_, reason)| reason)?;
+        let sought = unsafe { rd::rd_kafka_seek_partitions(self.rk(), list.ptr(), millis(timeout)) };
+        if let Err((_, reason)) = self.error(sought) {
+            return Seek::Failed(reason);
+        }
         match list.elements().first().map(|element| element.error()) {
-            Some(Err(error)) => Err(error.to_string()),
-            _ => Ok(()),
+            Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::State) => {
+                Seek::NotFetching
+            }
+            Some(Err(error)) => Seek::Failed(error.to_string()),
+            _ => Seek::Done,
         }
     }
 

@@ -10,8 +10,6 @@ async fn tasks_are_handled_again_from_where_an_operator_says() {
     send(&pipeline, 0, 5).await;
     send(&pipeline, 1, 2).await;
     pipeline.settled().await;
-    // The status is told once a second.
-    tokio::time::sleep(Duration::from_secs(2)).await;
     let rewound = pipeline.operations().rewind(0, RewindTo::Offset(2)).await.unwrap();
     assert_eq!((rewound.from, rewound.to, rewound.end), (5, 2, 5));
     pipeline.settled().await;

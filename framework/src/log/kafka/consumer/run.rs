@@ -9,7 +9,7 @@ mod rebalance;
 
 use super::{
     super::{
-        native::{NativeConsumer, Polled},
+        native::{NativeConsumer, Polled, Protocol, Seek},
         watch::Trouble,
     },
     KafkaConsumer,
@@ -302,7 +302,12 @@ impl Member {
     fn reopen(&mut self) {
         for lane in std::mem::take(&mut self.reopening) {
             let partition = lane.partition;
-            match self.native.seek(partition, lane.start, SEEK) {
+            let there = match self.native.seek(partition, lane.start, SEEK) {
+                Seek::Done => Ok(()),
+                Seek::NotFetching => self.fetch_anew(partition, lane.start),
+                Seek::Failed(reason) => Err(reason),
+            };
+            match there {
                 Ok(()) => {
                     self.flow.open(partition);
                     self.lanes.open(lane);
@@ -312,6 +317,24 @@ impl Member {
                     tracing::warn!(%partition, reason, "a seek failed and is tried again");
                     self.reopening.push(lane);
                 }
+            }
+        }
+    }
+
+    /// Has librdkafka fetch a partition from this offset on that it fetches no more, and so cannot seek: it gives up at an offset that is
+    /// not in the log.
+    fn fetch_anew(&self, partition: Partition, start: Offset) -> Result<(), String> {
+        match self.native.protocol() {
+            Protocol::Cooperative => {
+                self.native.unassign(&[partition]).and_then(|()| self.native.assign(&[(partition, start)]))
+            }
+            // Only the whole assignment can be given: the others go on where they are.
+            Protocol::Eager => {
+                let at = |&other: &Partition| match other == partition {
+                    true => (other, start),
+                    false => (other, self.lanes.expected(other).unwrap_or_default()),
+                };
+                self.native.assign(&self.owned.iter().map(at).collect::<Vec<_>>())
             }
         }
     }
