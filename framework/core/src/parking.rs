@@ -82,7 +82,7 @@ pub struct Parking<K> {
     /// The open entries' places, to find the first.
     places: BTreeMap<Position, Offset>,
     /// Tasks that have ended in the journal and may be delivered again.
-    ended: BTreeMap<Offset, Position>,
+    ended: BTreeMap<Offset, (Position, Epoch)>,
     /// Each with whether a record was found that it voids.
     claims: Vec<(Claim, bool)>,
     /// The epoch of the last record that counts.
@@ -127,18 +127,30 @@ impl<K: Ord + Clone> Parking<K> {
         }
         self.latest = epoch;
         match noted {
-            Noted::Parked(weight) => self.parked(key, offset, Entry { position, weight }),
-            Noted::Closed => self.closed(&key, offset, position),
+            Noted::Parked(weight) => {
+                // A later owner had it again, and has parked it anew.
+                if self.ended.get(&offset).is_some_and(|(_, closed)| *closed < epoch) {
+                    self.ended.remove(&offset);
+                }
+                self.parked(key, offset, Entry { position, weight });
+            }
+            Noted::Closed => self.closed(&key, offset, position, epoch),
         }
     }
 
-    /// The journal is read up to `end`: from now on it is `epoch`'s.
-    pub fn claim(&mut self, end: Position, epoch: Epoch) {
+    /// The journal is read up to `end`: from now on it belongs to the owner of `epoch`. Returns the epoch that its records are to carry:
+    /// greater than any before, also where the group's generations have begun anew.
+    pub fn claim(&mut self, end: Position, epoch: Epoch) -> Epoch {
+        let claimed = self.claims.iter().map(|(claim, _)| claim.epoch).max().unwrap_or_default();
+        let before = claimed.max(self.latest);
+        let epoch = if epoch > before { epoch } else { Epoch(before.0 + 1) };
+        self.latest = epoch;
         self.end = self.end.max(end);
         self.claims.retain(|(_, voids)| *voids);
         self.claims.push((Claim { at: self.end, epoch }, false));
         let next = self.next;
         self.ended.retain(|offset, _| *offset >= next);
+        epoch
     }
 
     /// Whether every task may run without being looked at.
@@ -175,8 +187,9 @@ impl<K: Ord + Clone> Parking<K> {
         }
     }
 
-    /// The journal has, at `position`, the end of a task, parked or not. It is remembered until the task cannot come again.
-    pub fn closed(&mut self, key: &K, offset: Offset, position: Position) {
+    /// The journal has, at `position` and from the owner of `epoch`, the end of a task, parked or not. It is remembered until the task
+    /// cannot come again.
+    pub fn closed(&mut self, key: &K, offset: Offset, position: Position, epoch: Epoch) {
         self.end = self.end.max(position.next());
         let entries = self.keys.get_mut(key);
         let entry = entries.and_then(|entries| entries.remove(&offset));
@@ -186,7 +199,7 @@ impl<K: Ord + Clone> Parking<K> {
         if let Some(entry) = entry {
             self.places.remove(&entry.position);
         }
-        self.ended.insert(offset, entry.map_or(position, |entry| entry.position));
+        self.ended.insert(offset, (entry.map_or(position, |entry| entry.position), epoch));
     }
 
     /// Every task before `next` has ended.
@@ -230,7 +243,7 @@ impl<K: Ord + Clone> Parking<K> {
     pub fn mark(&mut self, committable: Offset) -> Mark {
         self.ended = self.ended.split_off(&committable);
         let open = self.places.keys().next().copied();
-        let ended = self.ended.values().min().copied();
+        let ended = self.ended.values().map(|(position, _)| *position).min();
         let from = open.into_iter().chain(ended).min().unwrap_or(self.end);
         self.from = self.from.max(from);
         let from = self.from;

@@ -64,6 +64,8 @@ enum Step {
     CutShort { redrive: Option<u64>, arrives: u8 },
     /// An append of a former owner arrives.
     Late,
+    /// The group is deleted and made again: its offsets are gone, and its generations begin anew.
+    Reset,
 }
 
 impl World {
@@ -84,7 +86,7 @@ impl World {
             ends: vec![Vec::new(); KEYS as usize],
             over: BTreeSet::new(),
         };
-        world.owner.parking.claim(Position(0), Epoch(1));
+        let _ = world.owner.parking.claim(Position(0), Epoch(1));
         world
     }
 
@@ -146,7 +148,7 @@ impl World {
             Noted::Parked(weight) => self.owner.parking.parked(key, offset, Entry { position, weight }),
             Noted::Closed => {
                 self.over.insert(record.offset);
-                self.owner.parking.closed(&key, offset, position);
+                self.owner.parking.closed(&key, offset, position, record.epoch);
             }
         }
     }
@@ -160,7 +162,7 @@ impl World {
             let key = key_of(record.offset);
             parking.read(Position(at as u64), record.epoch, key, Offset(record.offset), record.noted);
         }
-        parking.claim(Position(self.journal.len() as u64), epoch);
+        let epoch = parking.claim(Position(self.journal.len() as u64), epoch);
         self.owner = Owner { epoch, next: start, parking, begun: BTreeMap::new() };
     }
 
@@ -212,6 +214,13 @@ impl World {
                     (Some(InFlight(record)), 1) => self.late.push(record),
                     _ => {}
                 }
+                self.replace();
+            }
+            Step::Reset => {
+                (self.committed, self.epochs) = ((0, Mark::default()), 0);
+                self.late.clear();
+                // Everything is delivered again, and what is not in the journal is done again.
+                self.over.clear();
                 self.replace();
             }
             Step::Late => {
@@ -266,6 +275,7 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => (prop::option::of(0..KEYS), 0..3_u8)
             .prop_map(|(redrive, arrives)| Step::CutShort { redrive, arrives }),
         1 => Just(Step::Late),
+        1 => prop::bool::weighted(0.3).prop_map(|resets| if resets { Step::Reset } else { Step::Late }),
     ]
 }
 
@@ -299,9 +309,9 @@ fn a_parked_key_holds_its_later_tasks_and_no_other_key() {
     assert_eq!(parking.judge(&"a", Offset(5)), Verdict::Park);
     assert_eq!(parking.judge(&"b", Offset(6)), Verdict::Run);
     parking.parked("a", Offset(5), entry(1));
-    parking.closed(&"a", Offset(3), Position(2));
+    parking.closed(&"a", Offset(3), Position(2), Epoch(1));
     assert_eq!(parking.judge(&"a", Offset(7)), Verdict::Park, "one is still parked");
-    parking.closed(&"a", Offset(5), Position(3));
+    parking.closed(&"a", Offset(5), Position(3), Epoch(1));
     assert_eq!(parking.judge(&"a", Offset(7)), Verdict::Run);
 }
 
@@ -310,7 +320,7 @@ fn what_is_delivered_again_is_not_parked_or_run_twice() {
     let mut parking = owner(0);
     parking.parked("a", Offset(3), entry(0));
     parking.parked("a", Offset(4), entry(1));
-    parking.closed(&"a", Offset(3), Position(2));
+    parking.closed(&"a", Offset(3), Position(2), Epoch(1));
     assert_eq!(parking.judge(&"a", Offset(3)), Verdict::Skip, "it has ended");
     assert_eq!(parking.judge(&"a", Offset(4)), Verdict::Skip, "it is parked");
     assert_eq!(parking.judge(&"a", Offset(2)), Verdict::Run, "it is before everything that is parked");

@@ -127,6 +127,7 @@ pub(crate) struct Progress {
     attempt: AtomicU32,
     in_flight_since_ms: AtomicU64,
     stopped: AtomicBool,
+    over: AtomicBool,
     /// What is waited for, for people.
     waiting_for: Mutex<Option<String>>,
 }
@@ -157,6 +158,16 @@ impl Progress {
     /// Whether no task may be started.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.load(Relaxed)
+    }
+
+    /// The actor is gone, and the task in its hand with it.
+    pub(crate) fn end(&self) {
+        self.over.store(true, Relaxed);
+    }
+
+    /// Whether the actor is gone.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Relaxed)
     }
 
     /// Says what the actor does from now on.

@@ -96,6 +96,17 @@ pub(crate) struct DropOrder {
 impl ParkedTasks {
     /// What is known at the start of an assignment: the journal is to be read from `mark` on.
     pub(crate) fn new(mark: Mark, start: Offset, known_end: Option<Position>) -> Self {
+        let mark = match known_end {
+            Some(end) if end < mark.from => {
+                tracing::error!(
+                    end = end.0,
+                    expected = mark.from.0,
+                    "the parking journal ends before where it was last read: it was made again, or has lost its end. It is read from its beginning"
+                );
+                Mark::default()
+            }
+            _ => mark,
+        };
         let state = State {
             parking: Parking::new(mark, start),
             causes: BTreeMap::new(),
@@ -141,13 +152,18 @@ impl ParkedTasks {
         });
     }
 
-    /// The journal is read up to `end`.
-    pub(crate) fn claim(&self, end: Position, epoch: Epoch) {
+    /// The journal is read up to `end`. Returns the epoch that this owner's records carry.
+    pub(crate) fn claim(&self, end: Position, epoch: Epoch) -> Epoch {
         self.change(|state| {
             let end = state.known_end.map_or(end, |known| known.max(end));
-            state.parking.claim(end, epoch);
             state.ready = true;
-        });
+            state.parking.claim(end, epoch)
+        })
+    }
+
+    /// Whether the journal has been read.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.state().ready
     }
 
     /// What becomes of the next task from the task topic.
@@ -173,9 +189,9 @@ impl ParkedTasks {
     }
 
     /// The journal has the end of a task, parked or not.
-    pub(crate) fn closed(&self, key: &Bytes, offset: Offset, position: Position) {
+    pub(crate) fn closed(&self, key: &Bytes, offset: Offset, position: Position, epoch: Epoch) {
         self.change(|state| {
-            state.parking.closed(key, offset, position);
+            state.parking.closed(key, offset, position, epoch);
             state.causes.remove(&offset);
             if state.parking.of(key).is_none() {
                 state.redriving.remove(key);
@@ -281,7 +297,7 @@ impl ParkedTasks {
         answered
     }
 
-    /// How many keys and tasks are parked, and whether the journal has been read.
+    /// How many keys and tasks are parked.
     pub(crate) fn count(&self) -> (u64, u64) {
         let state = self.state();
         (state.parking.parked_keys() as u64, state.parking.parked_tasks() as u64)

@@ -44,7 +44,7 @@ impl<W: Work> Runner<W> {
             end = page.next;
             next = (!page.at_end).then_some(page.next);
         }
-        parked.claim(end, epoch);
+        self.journal_epoch = parked.claim(end, epoch);
         let (keys, tasks) = parked.count();
         if tasks > 0 {
             tracing::info!(%partition, keys, tasks, "keys are parked: their tasks wait for a redrive");
@@ -96,7 +96,7 @@ impl<W: Work> Runner<W> {
             let entry = Entry { position, weight };
             self.setup.parked.parked(&record.key, offset, entry, Cause::of(&note));
         } else {
-            self.setup.parked.closed(&record.key, offset, position);
+            self.setup.parked.closed(&record.key, offset, position, self.journal_epoch);
         }
         metrics::counter!(names::PARKED_TASKS_TOTAL, "reason" => reason.label()).increment(1);
         Ok(end)
@@ -118,7 +118,7 @@ impl<W: Work> Runner<W> {
         let note =
             Parked { kind: Kind::Closed.into(), end: closing.into(), ..self.note(offset, label, reason) };
         let position = self.store(key.clone(), Bytes::new(), &note, offset).await?;
-        self.setup.parked.closed(key, offset, position);
+        self.setup.parked.closed(key, offset, position, self.journal_epoch);
         metrics::counter!(names::PARKED_TASKS_ENDED_TOTAL, "outcome" => label).increment(1);
         Ok(())
     }
@@ -164,7 +164,7 @@ impl<W: Work> Runner<W> {
             group: self.setup.log.group().to_owned(),
             partition: assignment.partition(),
             offset: offset.0,
-            epoch: assignment.epoch(),
+            epoch: self.journal_epoch.0,
             attempts: self.ctx.attempt,
             parked_at_ms: SystemTime::now()
                 .duration_since(UNIX_EPOCH)

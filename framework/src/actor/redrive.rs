@@ -44,6 +44,7 @@ impl<W: Work> Runner<W> {
             self.drop_tasks(order).await?;
         }
         for _ in 0..SHARE {
+            self.obey()?;
             let Some((key, offset, entry)) = self.setup.parked.next_to_redrive() else { break };
             some = true;
             self.redrive(key, offset, entry).await?;
@@ -59,6 +60,7 @@ impl<W: Work> Runner<W> {
         self.finished.flush();
         let mut dropped = 0;
         for task in self.setup.parked.select(&selection) {
+            self.obey()?;
             self.close(&task.key, task.offset, Closing::Dropped, reason.clone()).await?;
             dropped += 1;
         }

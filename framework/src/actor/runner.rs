@@ -22,7 +22,9 @@ use crate::{
 };
 use actix::Recipient;
 use bytes::Bytes;
-use partita_core::{Breaker, BreakerPolicy, Next, Offset, ParkReason, RetryPolicy, Ruling, Verdict, retry};
+use partita_core::{
+    Breaker, BreakerPolicy, Epoch, Next, Offset, ParkReason, RetryPolicy, Ruling, Verdict, retry,
+};
 use partita_proto::v1::Envelope;
 use std::{
     collections::BTreeMap,
@@ -41,6 +43,9 @@ const TURN_TASKS: u32 = 128;
 /// How often a task that may not begin, or be put aside, looks again whether it may.
 const TENURE: Duration = Duration::from_millis(5);
 
+/// How long a partition's former actor may keep its successor from beginning.
+const PREDECESSOR: Duration = Duration::from_secs(30);
+
 /// A payload larger than this is decompressed on a thread of its own: it would keep the siblings waiting.
 const INLINE_DECOMPRESSION: u64 = 1 << 20;
 
@@ -55,6 +60,8 @@ pub(crate) struct Setup {
     pub(crate) policy: Policy,
     pub(crate) reports: Recipient<Report>,
     pub(crate) progress: Arc<Progress>,
+    /// Of the partition's former actor in this process.
+    pub(crate) former: Option<Arc<Progress>>,
 }
 
 /// The settings that a runner goes by.
@@ -91,6 +98,8 @@ pub(crate) struct Runner<W> {
     pub(super) finished: Finished,
     /// Parked tasks that were read before it is their turn.
     pub(super) ahead: Option<Ahead>,
+    /// What its records in the parking journal carry: the assignment's, or a greater one.
+    pub(super) journal_epoch: Epoch,
     breaker: Breaker,
     began: Instant,
     now: Instant,
@@ -104,6 +113,7 @@ impl<W> Drop for Runner<W> {
         if self.alive {
             self.finished.failed();
         }
+        self.setup.progress.end();
     }
 }
 
@@ -124,6 +134,7 @@ impl<W: Work> Runner<W> {
         };
         let now = Instant::now();
         let breaker = Breaker::new(setup.policy.breaker);
+        let journal_epoch = setup.assignment.epoch;
         Self {
             setup,
             lane,
@@ -132,6 +143,7 @@ impl<W: Work> Runner<W> {
             work: None,
             finished,
             ahead: None,
+            journal_epoch,
             breaker,
             began: now,
             now,
@@ -166,15 +178,11 @@ impl<W: Work> Runner<W> {
     }
 
     async fn go_on(&mut self) -> Result<Infallible, Ending> {
+        self.predecessor_gone().await?;
         self.read_journal().await?;
         self.make().await?;
         loop {
-            if let Some(order) = self.lane.ordered() {
-                return Err(order.into());
-            }
-            if self.setup.progress.is_stopped() {
-                return Err(Order::Stop.into());
-            }
+            self.obey()?;
             let next = self.lane.take();
             let taken = next.is_some();
             if let Some(record) = next {
@@ -193,6 +201,29 @@ impl<W: Work> Runner<W> {
                 self.turn = (self.now, 0);
             }
         }
+    }
+
+    /// Ends what it does if it was told to.
+    pub(super) fn obey(&self) -> Result<(), Order> {
+        match self.lane.ordered() {
+            Some(order) => Err(order),
+            None if self.setup.progress.is_stopped() => Err(Order::Stop),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until the partition's former actor in this process has let go of its task: it may be in the middle of a line of code.
+    async fn predecessor_gone(&mut self) -> Result<(), Order> {
+        let Some(former) = self.setup.former.take() else { return Ok(()) };
+        let patience = self.now + PREDECESSOR;
+        while !former.is_over() && self.now < patience {
+            self.wait(TENURE).await?;
+        }
+        if !former.is_over() {
+            let partition = self.setup.assignment.partition;
+            tracing::error!(%partition, "the partition's former handler does not let go of its thread; its successor begins beside it");
+        }
+        Ok(())
     }
 
     /// Makes the handler and tells it of its assignment, until that succeeds.
@@ -270,7 +301,7 @@ impl<W: Work> Runner<W> {
             let BreakerPolicy { tasks, window } = self.setup.policy.breaker;
             let why = format!(
                 "a task that succeeds: {tasks} tasks were parked within {window:?}, so the fault is taken for the handler's; last: {}",
-                aside.detail
+                aside.reason.label()
             );
             tracing::error!(partition = %self.setup.assignment.partition, offset = %record.offset, why, "the partition waits and parks no more");
             let again = self.setup.policy.retry.backoff_max.min(until.saturating_sub(elapsed));
@@ -326,6 +357,8 @@ impl<W: Work> Runner<W> {
             Some(memory) => memory,
             None => {
                 self.finished.flush();
+                // Whoever waits for memory holds none.
+                self.ahead = None;
                 tokio::select! {
                     biased;
                     order = self.lane.until_ordered() => return Err(order),

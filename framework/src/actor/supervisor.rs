@@ -48,6 +48,8 @@ pub(crate) struct Supervisor {
     actors: BTreeMap<Partition, Started>,
     /// What is parked in each partition; a partition's next actor goes on from it.
     parked: BTreeMap<Partition, Arc<ParkedTasks>>,
+    /// Of each partition's last actor, once it was told to stop.
+    former: BTreeMap<Partition, Arc<Progress>>,
     /// Where the partitions that are being offered begin.
     offered: BTreeMap<Partition, log::Start>,
     telemetry: Telemetry,
@@ -94,6 +96,7 @@ impl Supervisor {
             member: GroupMember::new(setup.member),
             actors: BTreeMap::new(),
             parked: BTreeMap::new(),
+            former: BTreeMap::new(),
             offered: BTreeMap::new(),
             telemetry: Telemetry::new(setup.log.topic()),
             topic: setup.log.topic().into(),
@@ -184,6 +187,7 @@ impl Supervisor {
             policy: self.setup.policy.clone(),
             reports: ctx.address().recipient(),
             progress: Arc::new(Progress::default()),
+            former: self.former.remove(&partition),
         };
         let handle = (self.setup.spawner)(&self.setup.arbiters[arbiter], setup);
         if let Some(view) = self.member.partition(partition) {
@@ -208,7 +212,8 @@ impl Supervisor {
     fn stop(&mut self, partition: Partition, epoch: Epoch) {
         self.order(partition, epoch, Order::Stop);
         if self.actors.get(&partition).is_some_and(|started| started.handle.epoch() == epoch) {
-            self.actors.remove(&partition);
+            let stopped = self.actors.remove(&partition);
+            self.former.extend(stopped.map(|started| (partition, started.handle.progress)));
         }
         if self.member.partition(partition).is_none() {
             self.release(partition);
@@ -310,7 +315,9 @@ impl Supervisor {
             }
             ConsumerEvent::Discontinuity { partition, epoch, detail } => {
                 tracing::error!(%partition, %epoch, detail, "the partition is halted until an operator acts");
-                status.set_halted(partition, detail);
+                if self.member.partition(partition).is_some_and(|view| view.epoch == epoch) {
+                    status.set_halted(partition, detail);
+                }
                 Some(Event::Discontinuity { partition, epoch })
             }
             ConsumerEvent::Paused { partition, paused } => {

@@ -13,7 +13,7 @@
 use super::{
     AdminSources,
     routes::{only, resource},
-    verb::{Refusal, audit, authorize, bad_request},
+    verb::{Refusal, audit, authorize, bad_request, sends_json},
 };
 use crate::{ParkedSelection, ParkedTask};
 use actix_web::{
@@ -24,7 +24,10 @@ use actix_web::{
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    fmt::Write,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 /// Tasks that a list has at most, and unless told.
 const MOST: usize = 1000;
@@ -210,6 +213,7 @@ fn verb(
     body: &Bytes,
 ) -> Result<(Wanted, ParkedSelection), Refusal> {
     authorize(sources, request)?;
+    sends_json(request)?;
     Wanted::read(body).map_err(bad_request)
 }
 
@@ -231,7 +235,10 @@ fn as_json(task: &ParkedTask) -> Value {
 /// RFC 3339, in UTC; nothing for no time.
 fn time(ms: u64) -> Option<String> {
     let at: SystemTime = (ms > 0).then(|| UNIX_EPOCH + Duration::from_millis(ms))?;
-    Some(humantime_serde::re::humantime::format_rfc3339_millis(at).to_string())
+    let mut text = String::new();
+    // A time that a clock far off has made cannot be written so.
+    write!(text, "{}", humantime_serde::re::humantime::format_rfc3339_millis(at)).ok()?;
+    Some(text)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use super::{
     AdminSources,
     routes::only,
-    verb::{Refusal, audit, authorize, bad_request},
+    verb::{Refusal, audit, authorize, bad_request, sends_json},
 };
 use crate::{OperationError, RewindTo, Rewound};
 use actix_web::{
@@ -37,6 +37,7 @@ async fn rewind(
     body: Bytes,
 ) -> Result<HttpResponse, Refusal> {
     authorize(&sources, &request)?;
+    sends_json(&request)?;
     let wanted: Wanted = serde_json::from_slice(&body).map_err(|error| bad_request(error.to_string()))?;
     let to: RewindTo = wanted.to.parse().map_err(bad_request)?;
     let operations = sources.operations.clone();
@@ -52,12 +53,14 @@ async fn rewind(
         }
         return Ok(HttpResponse::Ok().json(json!({ "rewound": would, "dry_run": true })));
     }
-    let mut done = Vec::new();
-    for &partition in &partitions {
+    // Begun, they go on when the one who asked has gone.
+    let rewinding = partitions.iter().map(|&partition| {
         let operations = operations.clone();
-        // Begun, it goes on when the one who asked has gone.
-        let rewinding = actix_rt::spawn(async move { operations.rewind(partition, to).await });
-        let result = rewinding.await.unwrap_or(Err(OperationError::NotStored(partition)));
+        (partition, actix_rt::spawn(async move { operations.rewind(partition, to).await }))
+    });
+    let mut done = Vec::new();
+    for (partition, result) in rewinding.collect::<Vec<_>>() {
+        let result = result.await.unwrap_or(Err(OperationError::NotStored(partition)));
         audit(&request, "rewind", &format!("partition {partition} to {}", wanted.to), &format!("{result:?}"));
         match result {
             Ok(rewound) => done.push(as_json(rewound)),

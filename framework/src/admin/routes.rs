@@ -52,7 +52,7 @@ async fn partitions(sources: Data<AdminSources>) -> HttpResponse {
 
 pub(super) async fn not_found(request: HttpRequest) -> HttpResponse {
     let detail = format!(
-        "{} is not served here; /metrics, /livez, /readyz, /admin/v1/status, /admin/v1/partitions and /admin/v1/parked are",
+        "{} is not served here; /metrics, /livez, /readyz, /admin/v1/status, /admin/v1/partitions, /admin/v1/parked and /admin/v1/rewind are",
         request.path()
     );
     problem(404, "not_found", "There is nothing here", &detail, json!({}))

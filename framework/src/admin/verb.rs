@@ -4,11 +4,25 @@ use super::{AdminSources, routes::problem};
 use crate::OperationError;
 use actix_web::{
     HttpRequest, HttpResponse, ResponseError,
-    http::header::{AUTHORIZATION, HeaderValue, WWW_AUTHENTICATE},
+    http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE},
 };
 use serde_json::json;
 use std::fmt;
 use subtle::ConstantTimeEq;
+
+/// Whether the request is one that only a program sends: a page in an operator's browser cannot say that it sends JSON.
+pub(super) fn sends_json(request: &HttpRequest) -> Result<(), Refusal> {
+    let sent = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    match sent.split(';').next().map(str::trim) {
+        Some("application/json") => Ok(()),
+        _ => Err(Refusal {
+            status: 415,
+            code: "unsupported_media_type",
+            title: "This is not JSON",
+            detail: "send the verb as application/json".into(),
+        }),
+    }
+}
 
 pub(super) fn authorize(sources: &AdminSources, request: &HttpRequest) -> Result<(), Refusal> {
     let Some(token) = &sources.token else { return Ok(()) };
@@ -63,6 +77,7 @@ impl From<OperationError> for Refusal {
         let (status, code, title) = match error {
             OperationError::NotOwned(_) => (409, "not_owned", "Another worker owns this partition"),
             OperationError::NoPartition(..) => (404, "no_partition", "There is no such partition"),
+            OperationError::NotReady(_) => (503, "not_ready", "What is parked is not known yet"),
             OperationError::Read(_) => (503, "log_unavailable", "The log cannot be read now"),
             OperationError::OutOfRange { .. } => (400, "out_of_range", "The log has no such offset"),
             OperationError::NotStored(_) => (504, "not_yet", "Not stored yet"),

@@ -31,6 +31,9 @@ pub enum OperationError {
     /// Another process owns the partition, or none does now.
     #[error("partition {0} is not owned by this process; ask the worker that owns it")]
     NotOwned(u32),
+    /// The partition was assigned a moment ago, and its worker does not know yet what is parked.
+    #[error("partition {0} has just been assigned and its worker still reads what is parked; ask again")]
+    NotReady(u32),
     /// There is no such partition.
     #[error("there is no partition {0}: the log has {1}")]
     NoPartition(u32, u32),

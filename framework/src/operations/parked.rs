@@ -103,7 +103,7 @@ impl Operations {
         partition: u32,
         offset: u64,
     ) -> Result<Option<ParkedDetail>, OperationError> {
-        let parked = self.owned(partition)?;
+        let parked = self.ready(partition)?;
         let Some(listed) = parked.select(&Selection::One(Offset(offset))).into_iter().next() else {
             return Ok(None);
         };
@@ -154,18 +154,25 @@ impl Operations {
         Ok(dropped)
     }
 
+    /// The parked tasks of an owned partition, once they are known.
+    fn ready(&self, partition: u32) -> Result<Arc<ParkedTasks>, OperationError> {
+        Some(self.owned(partition)?)
+            .filter(|parked| parked.is_ready())
+            .ok_or(OperationError::NotReady(partition))
+    }
+
     /// Where the selected tasks are.
     fn resolve(
         &self,
         selection: &ParkedSelection,
     ) -> Result<Vec<(u32, Arc<ParkedTasks>, Selection)>, OperationError> {
-        let one = |partition, selection| Ok(vec![(partition, self.owned(partition)?, selection)]);
+        let one = |partition, selection| Ok(vec![(partition, self.ready(partition)?, selection)]);
         match selection {
-            ParkedSelection::All => Ok((0..self.log.partitions())
-                .filter_map(|partition| {
-                    Some((partition, self.status.parked(Partition(partition))?, Selection::All))
-                })
-                .collect()),
+            ParkedSelection::All => self
+                .owned_partitions()
+                .into_iter()
+                .map(|partition| Ok((partition, self.ready(partition)?, Selection::All)))
+                .collect(),
             ParkedSelection::Partition(partition) => one(*partition, Selection::All),
             ParkedSelection::Task(partition, offset) => one(*partition, Selection::One(Offset(*offset))),
             ParkedSelection::Key(key) => {

@@ -63,7 +63,11 @@ impl Retention {
         while self.history.front().is_some_and(|(at, _)| now.saturating_duration_since(*at) >= self.keep) {
             old = self.history.pop_front();
         }
-        let Some((_, until)) = old else { return };
+        let Some((_, mut until)) = old else { return };
+        // What an operator has rewound past is unread again.
+        for (until, committed) in until.iter_mut().zip(committed) {
+            *until = (*until).min(*committed);
+        }
         let grown = || until.iter().zip(&self.swept).filter(|(until, swept)| until.0 > swept.0);
         let from = grown().map(|(_, swept)| swept.1).min();
         let limit = grown().map(|(until, _)| until.1).max();
@@ -79,7 +83,7 @@ impl Retention {
     }
 
     /// Deletes a little inside the caller's transaction. Returns the seq to go on from, for `stepped` after the commit.
-    pub(super) fn step(&self, connection: &Connection) -> Result<u64> {
+    pub(super) fn step(&self, connection: &Connection, committed: &Committed) -> Result<u64> {
         let Some(sweep) = &self.sweep else { return Ok(0) };
         let mut look = connection.prepare_cached(
             "SELECT seq, partition, offset, size, chunk FROM records WHERE seq >= ?1 AND seq < ?2 ORDER BY seq LIMIT ?3",
@@ -96,7 +100,8 @@ impl Retention {
             }
             seen += 1;
             next = if seen == STEP_ROWS { seq as u64 + 1 } else { sweep.limit };
-            if sweep.until.get(partition as usize).is_none_or(|until| offset as u64 >= until.0) {
+            let of = |offsets: &Committed| offsets.get(partition as usize).map_or(0, |(offset, _)| *offset);
+            if offset as u64 >= of(&sweep.until).min(of(committed)) {
                 continue;
             }
             let (size, chunk): (i64, Option<i64>) = (row.get(3)?, row.get(4)?);

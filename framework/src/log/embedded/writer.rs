@@ -461,7 +461,7 @@ impl Writer<'_> {
         // Its sync may wait for the next append's: a deletion that a crash undoes is done again.
         let deleted = self.transaction(false, |writer| {
             writer.store.note_ends(&writer.tail)?;
-            next = writer.retention.step(writer.store.connection())?;
+            next = writer.retention.step(writer.store.connection(), &writer.committed)?;
             Ok(())
         });
         match deleted {

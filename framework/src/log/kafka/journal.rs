@@ -210,7 +210,14 @@ impl Reader {
                         break;
                     }
                 }
-                Some(Err(KafkaError::PartitionEOF(at))) if at == partition.0 as i32 => page.at_end = true,
+                Some(Err(KafkaError::PartitionEOF(at))) if at == partition.0 as i32 => {
+                    // A leader of a moment ago may not know yet how far its partition is stored; it says so when it is asked.
+                    let (_, end) = self
+                        .client
+                        .fetch_watermarks(&self.topic, at, PATIENCE)
+                        .map_err(|error| error.to_string())?;
+                    page.at_end = page.next.0 as i64 >= end;
+                }
                 // Of a question before.
                 Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) | None => {}
                 Some(Err(error)) => last_error = error.to_string(),

@@ -200,7 +200,7 @@ async fn a_handler_that_fails_with_everything_parks_a_few_and_then_waits() {
             let why = one.waiting_for.as_deref().unwrap_or_default();
             one.activity == Activity::Tripped
                 && why.contains("3 tasks were parked")
-                && why.contains("the script says so")
+                && why.contains("last: attempts")
         })
     };
     pipeline.wait_until("the breaker is open", tripped).await;

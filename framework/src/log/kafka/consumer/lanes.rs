@@ -76,11 +76,6 @@ impl Lanes {
         self.slots.get(partition.0 as usize)?.as_ref().map(|lane| lane.epoch)
     }
 
-    /// The next offset of an open lane.
-    pub(super) fn expected(&self, partition: Partition) -> Option<Offset> {
-        self.slots.get(partition.0 as usize)?.as_ref().map(|lane| lane.sequence.expected())
-    }
-
     /// What is outstanding in an open lane.
     pub(super) fn outstanding(&self, partition: Partition) -> Option<Outstanding> {
         self.slots.get(partition.0 as usize)?.as_ref().map(|lane| lane.inbox.outstanding())

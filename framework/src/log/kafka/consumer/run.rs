@@ -324,17 +324,17 @@ impl Member {
     /// Has librdkafka fetch a partition from this offset on that it fetches no more, and so cannot seek: it gives up at an offset that is
     /// not in the log.
     fn fetch_anew(&self, partition: Partition, start: Offset) -> Result<(), String> {
+        if self.pending.is_some() {
+            // What is said of assignments now would be taken for the answer.
+            return Err("the group's question comes first".into());
+        }
         match self.native.protocol() {
             Protocol::Cooperative => {
                 self.native.unassign(&[partition]).and_then(|()| self.native.assign(&[(partition, start)]))
             }
-            // Only the whole assignment can be given: the others go on where they are.
+            // Only the whole assignment could be given.
             Protocol::Eager => {
-                let at = |&other: &Partition| match other == partition {
-                    true => (other, start),
-                    false => (other, self.lanes.expected(other).unwrap_or_default()),
-                };
-                self.native.assign(&self.owned.iter().map(at).collect::<Vec<_>>())
+                Err("an eager group cannot begin one partition anew: restart this worker".into())
             }
         }
     }

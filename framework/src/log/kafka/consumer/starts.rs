@@ -35,6 +35,8 @@ pub(super) struct Found {
     pub(super) start: Start,
     /// Why nothing can be delivered from there: what is committed is not in the log.
     pub(super) broken: Option<String>,
+    /// Where the log begins. A partition that is to stand still stands there, where librdkafka has nothing to give up at.
+    pub(super) first: Offset,
 }
 
 impl Found {
@@ -124,7 +126,7 @@ fn find(partitions: &[Partition], native: &NativeConsumer, asker: &Asker) -> Res
             let (offset, broken) = start(offset, first, last);
             let mark = text.and_then(|text| mark_from_text(&text)).unwrap_or_default();
             let journal_end = Position(journal_end.0);
-            Ok(Found { start: Start { partition, offset, mark, journal_end }, broken })
+            Ok(Found { start: Start { partition, offset, mark, journal_end }, broken, first })
         })
         .collect()
 }

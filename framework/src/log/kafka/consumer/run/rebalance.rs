@@ -97,7 +97,8 @@ impl Member {
         };
         let from = |found: &Found| {
             let lane = lanes.iter().find(|lane| lane.partition == found.partition());
-            (found.partition(), lane.map_or(found.start.offset, |lane| lane.start))
+            let start = lane.map_or(found.start.offset, |lane| lane.start);
+            (found.partition(), if found.broken.is_some() { found.first } else { start })
         };
         let list: Vec<_> = starts.iter().map(from).collect();
         if let Err(reason) = self.native.assign(&list) {
