@@ -98,6 +98,17 @@ impl CommitSchedule {
         }
     }
 
+    /// What is stored with an owned partition's offset has changed: the offset is committed again, at once.
+    pub fn restate(&mut self, partition: Partition, now: Duration) {
+        let Some(progress) = self.progress.get_mut(&partition) else { return };
+        (progress.start, progress.committed) = (None, None);
+        self.dirty.insert(partition);
+        self.due = Some(self.due.map_or(now, |due| due.min(now)));
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.offsets.remove(&partition);
+        }
+    }
+
     /// What the log is known to have, by this member's commits.
     pub fn committed(&self, partition: Partition) -> Option<Offset> {
         self.progress.get(&partition)?.committed

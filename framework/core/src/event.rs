@@ -36,6 +36,13 @@ pub enum Event {
         /// The offsets, `start` inclusive, `end` exclusive.
         offsets: Range<Offset>,
     },
+    /// What is to be stored with the partition's offset has changed, and its actor waits until it is.
+    Claimed {
+        /// Whose actor.
+        partition: Partition,
+        /// Under which assignment.
+        epoch: Epoch,
+    },
     /// The partition's actor has stopped: no task of this epoch runs or will start.
     Drained {
         /// Whose actor.

@@ -139,7 +139,8 @@ impl<K: Ord + Clone> Parking<K> {
     }
 
     /// The journal is read up to `end`: from now on it belongs to the owner of `epoch`. Returns the epoch that its records are to carry:
-    /// greater than any before, also where the group's generations have begun anew.
+    /// greater than any before, also where the group's generations have begun anew. If it is not `epoch`, then nothing may be written
+    /// before the mark is committed: the next owner could not know of it otherwise.
     pub fn claim(&mut self, end: Position, epoch: Epoch) -> Epoch {
         let claimed = self.claims.iter().map(|(claim, _)| claim.epoch).max().unwrap_or_default();
         let before = claimed.max(self.latest);

@@ -162,7 +162,11 @@ impl World {
             let key = key_of(record.offset);
             parking.read(Position(at as u64), record.epoch, key, Offset(record.offset), record.noted);
         }
+        let assigned = epoch;
         let epoch = parking.claim(Position(self.journal.len() as u64), epoch);
+        if epoch != assigned {
+            self.committed = (start, parking.mark(Offset(start)));
+        }
         self.owner = Owner { epoch, next: start, parking, begun: BTreeMap::new() };
     }
 

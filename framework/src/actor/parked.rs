@@ -25,6 +25,8 @@ pub(crate) struct ParkedTasks {
     quiet: AtomicBool,
     drops: Mutex<VecDeque<DropOrder>>,
     asked: Notify,
+    /// The mark that has the claim is committed.
+    confirmed: AtomicBool,
 }
 
 struct State {
@@ -119,6 +121,7 @@ impl ParkedTasks {
             quiet: AtomicBool::new(false),
             drops: Mutex::default(),
             asked: Notify::new(),
+            confirmed: AtomicBool::new(false),
         }
     }
 
@@ -159,6 +162,16 @@ impl ParkedTasks {
             state.ready = true;
             state.parking.claim(end, epoch)
         })
+    }
+
+    /// An offset of this assignment is committed, with its mark.
+    pub(crate) fn confirm(&self) {
+        self.confirmed.store(self.is_ready(), Relaxed);
+    }
+
+    /// Whether the claim is committed.
+    pub(crate) fn is_confirmed(&self) -> bool {
+        self.confirmed.load(Relaxed)
     }
 
     /// Whether the journal has been read.

@@ -1,7 +1,13 @@
 //! A task that will not be handled is stored in the parking journal, and only then has it ended. The journal is read before the first
 //! task begins, so that a new owner knows which keys are parked.
 
-use super::{lane::Order, meter::End, parked::Cause, runner::Runner, work::Work};
+use super::{
+    lane::Order,
+    meter::End,
+    parked::Cause,
+    runner::{Runner, TENURE},
+    work::Work,
+};
 use crate::{
     envelope,
     log::{JournalPage, JournalRead, ParkedRecord, Record},
@@ -45,6 +51,14 @@ impl<W: Work> Runner<W> {
             next = (!page.at_end).then_some(page.next);
         }
         self.journal_epoch = parked.claim(end, epoch);
+        if self.journal_epoch != epoch {
+            // The group's generations have begun anew. The next owner must learn of it before anything is written.
+            tracing::warn!(%partition, %epoch, journal_epoch = %self.journal_epoch, "the parking journal is of a former life of the group; its records go on from there");
+            self.finished.claimed();
+            while !parked.is_confirmed() {
+                self.wait(TENURE).await?;
+            }
+        }
         let (keys, tasks) = parked.count();
         if tasks > 0 {
             tracing::info!(%partition, keys, tasks, "keys are parked: their tasks wait for a redrive");

@@ -74,6 +74,11 @@ impl Finished {
         self.tell(Event::Finished { partition: self.partition, epoch: self.epoch, offsets });
     }
 
+    /// What is stored with the offset has changed.
+    pub(crate) fn claimed(&mut self) {
+        self.tell(Event::Claimed { partition: self.partition, epoch: self.epoch });
+    }
+
     /// The actor has stopped in good order.
     pub(crate) fn drained(&mut self) {
         self.flush();

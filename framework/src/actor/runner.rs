@@ -41,7 +41,7 @@ const TURN: Duration = Duration::from_millis(1);
 const TURN_TASKS: u32 = 128;
 
 /// How often a task that may not begin, or be put aside, looks again whether it may.
-const TENURE: Duration = Duration::from_millis(5);
+pub(super) const TENURE: Duration = Duration::from_millis(5);
 
 /// How long a partition's former actor may keep its successor from beginning.
 const PREDECESSOR: Duration = Duration::from_secs(30);

@@ -364,7 +364,12 @@ impl Handler<Consumed> for Supervisor {
             match committed {
                 Some(partitions) => {
                     let views = partitions.into_iter().filter_map(|one| self.member.partition(one));
-                    views.for_each(|view| self.setup.status.set_view(view));
+                    for view in views {
+                        if let (Some(_), Some(parked)) = (view.committed, self.parked.get(&view.partition)) {
+                            parked.confirm();
+                        }
+                        self.setup.status.set_view(view);
+                    }
                 }
                 None => self.publish(),
             }

@@ -182,6 +182,14 @@ impl ScriptedLog {
         self.state().tell(ConsumerEvent::Fatal(reason.into()));
     }
 
+    /// The group is gone and made again: nothing is committed, nothing is owned, and generations begin anew. For another pipeline.
+    pub fn forget_group(&self) {
+        let mut state = self.state();
+        (state.generation, state.events, state.commands) = (0, None, None);
+        state.lanes.clear();
+        state.partitions.iter_mut().for_each(|stored| stored.committed = None);
+    }
+
     /// The next `times` commits fail.
     pub fn fail_commits(&self, times: u32) {
         self.state().fail_commits = times;

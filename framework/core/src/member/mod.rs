@@ -116,6 +116,7 @@ impl GroupMember {
             Event::Finished { partition, epoch, offsets } => {
                 self.finished(partition, epoch, offsets, &mut out);
             }
+            Event::Claimed { partition, epoch } => self.claimed(partition, epoch, &mut out),
             Event::Drained { partition, epoch } => self.drained(partition, epoch, &mut out),
             Event::ActorFailed { partition, epoch } => self.failed(partition, epoch, &mut out),
             Event::Discontinuity { partition, epoch } => {
@@ -247,6 +248,13 @@ impl GroupMember {
         self.commits.rewind(partition, to, self.now);
         out.push(Action::Start { partition, epoch, start: to });
         out.push(Action::Reopen { partition, epoch, start: to });
+    }
+
+    fn claimed(&mut self, partition: Partition, epoch: Epoch, out: &mut Vec<Action>) {
+        match self.owned.get(&partition) {
+            Some(assignment) if assignment.epoch == epoch => self.commits.restate(partition, self.now),
+            _ => out.push(Action::Count(Counted::StaleReport)),
+        }
     }
 
     fn drained(&mut self, partition: Partition, epoch: Epoch, out: &mut Vec<Action>) {

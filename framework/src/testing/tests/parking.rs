@@ -245,3 +245,42 @@ async fn a_type_of_its_own_is_tried_as_often_as_its_policy_says() {
     pipeline.settled().await;
     assert_eq!(ledger.offsets(What::Start, 0), [0, 0, 1, 1, 1, 1]);
 }
+
+#[actix_rt::test]
+async fn a_group_that_is_made_again_still_keeps_what_was_parked() {
+    let script: Script = Arc::new(|ctx| if ctx.offset() % 3 == 0 { Act::Park } else { Act::Succeed });
+    let ledger = Ledger::default();
+    let log = ScriptedLog::new(1);
+    let life = |log: &ScriptedLog| {
+        let (ledger, script) = (ledger.clone(), script.clone());
+        let make = move |assignment: &Assignment| Single(Scripted::new(&ledger, &script, assignment));
+        TestPipeline::over(log.clone(), config(), spawner(Arc::new(make)), vec![actix_rt::Arbiter::current()])
+    };
+    tokio::time::pause();
+    let first = life(&log);
+    for _ in 0..5 {
+        // Several generations, so that the journal's epochs are far above the next life's.
+        log.assign(&[0]);
+        first.owns(&[0]).await;
+        first.send((key_of(0, 1, 0), "payload")).await;
+        first.send((key_of(0, 1, 1), "payload")).await;
+        first.wait_until("all is committed", |pipeline| pipeline.log().is_settled()).await;
+        log.revoke(&[0]);
+        first.wait_until("it is given back", |pipeline| !pipeline.log().owns(0)).await;
+    }
+    drop(first);
+    log.forget_group();
+    for _ in 0..3 {
+        let next = life(&log);
+        log.assign(&[0]);
+        next.owns(&[0]).await;
+        next.send((key_of(0, 1, 0), "payload")).await;
+        next.wait_until("all is committed", |pipeline| pipeline.log().is_settled()).await;
+        let parked = next.operations().list_parked(&ParkedSelection::All).unwrap();
+        let (tasks, keys) =
+            (parked.len() as u64, parked.iter().filter(|task| task.cause != "behind").count());
+        assert_eq!((tasks, keys), (log.end(0).0 - 1, 2), "all but offset 1: {parked:?}");
+        log.lose(&[0]);
+        drop(next);
+    }
+}

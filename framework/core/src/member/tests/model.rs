@@ -166,10 +166,12 @@ impl Model {
                     _ => vec![Counted::StaleReport],
                 }
             }
-            Event::Discontinuity { partition, epoch } => match self.current(*partition, *epoch) {
-                Some(_) => vec![],
-                None => vec![Counted::StaleReport],
-            },
+            Event::Claimed { partition, epoch } | Event::Discontinuity { partition, epoch } => {
+                match self.current(*partition, *epoch) {
+                    Some(_) => vec![],
+                    None => vec![Counted::StaleReport],
+                }
+            }
             Event::Assigned { partitions, .. } if self.is_serving() => {
                 let revoked: Vec<_> = self
                     .intents
@@ -245,6 +247,14 @@ impl Model {
                     && owned.reports
                 {
                     owned.ended[offsets.start.0 as usize..offsets.end.0 as usize].fill(true);
+                }
+            }
+            Event::Claimed { partition, epoch } => {
+                if let Some(owned) = self.current(*partition, *epoch) {
+                    owned.acked = None;
+                    if let Some(flight) = &mut self.in_flight {
+                        flight.offsets.retain(|&(other, _)| other != *partition);
+                    }
                 }
             }
             Event::Drained { partition, epoch } => {

@@ -68,6 +68,11 @@ pub(super) enum Op {
         partition: u32,
         to: u64,
     },
+    /// A report of any epoch that ever was.
+    Claim {
+        partition: u32,
+        epoch: prop::sample::Index,
+    },
     /// Answers the commit in flight: these partitions were committed, the others not.
     Answer {
         mask: u8,
@@ -108,7 +113,8 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         120 => partition.clone().prop_map(|partition| Op::Drained { partition }),
         10 => partition.clone().prop_map(|partition| Op::RudeDrained { partition }),
         10 => partition.clone().prop_map(|partition| Op::Gap { partition }),
-        20 => (partition, 0..40_u64).prop_map(|(partition, to)| Op::Rewind { partition, to }),
+        20 => (partition.clone(), 0..40_u64).prop_map(|(partition, to)| Op::Rewind { partition, to }),
+        20 => (partition, index.clone()).prop_map(|(partition, epoch)| Op::Claim { partition, epoch }),
         120 => prop_oneof![2 => Just(u8::MAX), 1 => mask].prop_map(|mask| Op::Answer { mask }),
         15 => index.prop_map(|commit| Op::LateAnswer { commit }),
         200 => (prop_oneof![0..60_u64, 0..300_u64, 0..3000_u64], any::<bool>())
@@ -250,6 +256,13 @@ impl World {
             }
             Op::Rewind { partition, to } => {
                 self.send(Event::Rewound { partition: Partition(partition), to: Offset(to) });
+            }
+            Op::Claim { partition, epoch } => {
+                let partition = Partition(partition);
+                if let Some(epochs) = self.model.history.get(&partition) {
+                    let epoch = *epoch.get(epochs);
+                    self.send(Event::Claimed { partition, epoch });
+                }
             }
             Op::Answer { mask } => self.answer(mask),
             Op::LateAnswer { commit } => {
