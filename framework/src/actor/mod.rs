@@ -1,7 +1,7 @@
 //! The actors: one for each assigned partition, and the supervisor that starts them and commits for them.
 //!
 //! Nothing outside this folder knows actix's actors. A batch's way: `partition` (mailbox) → `lane` (FIFO) → `runner` (one
-//! task at a time) → `report` (finished ranges) → `supervisor` (commits).
+//! task at a time: `task`) → `report` (finished ranges) → `supervisor` (commits).
 
 mod attempt;
 mod lane;
@@ -14,6 +14,7 @@ mod report;
 mod routes;
 mod runner;
 mod supervisor;
+mod task;
 mod telemetry;
 mod work;
 

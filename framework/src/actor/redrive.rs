@@ -8,7 +8,8 @@ use super::{
     meter::End,
     parked::{Cause, DropOrder},
     parking::Aside,
-    runner::{Ending, Runner, Tried},
+    runner::{Ending, Runner},
+    task::Tried,
     work::Work,
 };
 use crate::{
