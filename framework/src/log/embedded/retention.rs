@@ -153,3 +153,17 @@ fn delete_chunks(connection: &Connection, first: i64, count: u64, budget: u64) -
     let deleted = delete.execute((first, first + count as i64, take))?;
     Ok((deleted as u64 * CHUNK as u64, (deleted as i64) < take))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_rewound_past_is_not_deleted() {
+        let (keep, start) = (Duration::from_secs(1), Instant::now());
+        let mut retention = Retention::new(keep, start, vec![(100, 70), (10, 20)]);
+        retention.look(start + keep * 2, &vec![(40, 30), (10, 20)]);
+        let until = retention.sweep.as_ref().map(|sweep| sweep.until.clone());
+        assert_eq!(until, Some(vec![(40, 30), (10, 20)]));
+    }
+}
