@@ -24,6 +24,8 @@ pub(crate) struct ParkedTasks {
     /// Nothing is parked and nothing comes again: no task has to be looked at.
     quiet: AtomicBool,
     drops: Mutex<VecDeque<DropOrder>>,
+    /// There may be something to redrive or to drop.
+    requests: AtomicBool,
     asked: Notify,
     /// The mark that has the claim is committed.
     confirmed: AtomicBool,
@@ -120,6 +122,7 @@ impl ParkedTasks {
             state: Mutex::new(state),
             quiet: AtomicBool::new(false),
             drops: Mutex::default(),
+            requests: AtomicBool::new(false),
             asked: Notify::new(),
             confirmed: AtomicBool::new(false),
         }
@@ -247,6 +250,23 @@ impl ParkedTasks {
         self.drops.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
     }
 
+    /// Whether there may be something to redrive or to drop; says so once, unless `has_more`.
+    pub(crate) fn take_requests(&self) -> bool {
+        self.requests.load(Relaxed) && self.requests.swap(false, Relaxed)
+    }
+
+    /// There is more to redrive.
+    pub(crate) fn has_more(&self) {
+        if !self.state().redriving.is_empty() {
+            self.requests.store(true, Relaxed);
+        }
+    }
+
+    fn ask(&self) {
+        self.requests.store(true, Relaxed);
+        self.asked.notify_one();
+    }
+
     /// Returns when an operator has asked for something.
     pub(crate) async fn asked(&self) {
         self.asked.notified().await;
@@ -297,7 +317,7 @@ impl ParkedTasks {
             state.redriving.insert(key);
         }
         drop(state);
-        self.asked.notify_one();
+        self.ask();
         (keys, tasks)
     }
 
@@ -306,7 +326,7 @@ impl ParkedTasks {
         let (answer, answered) = oneshot::channel();
         let order = DropOrder { selection, reason, answer };
         self.drops.lock().unwrap_or_else(PoisonError::into_inner).push_back(order);
-        self.asked.notify_one();
+        self.ask();
         answered
     }
 

@@ -39,6 +39,10 @@ const SHARE: u32 = 2;
 impl<W: Work> Runner<W> {
     /// Does some of what operators have asked for. Says whether there was anything to do.
     pub(super) async fn redrive_some(&mut self) -> Result<bool, Ending> {
+        if !self.setup.parked.take_requests() {
+            self.ahead = None;
+            return Ok(false);
+        }
         let mut some = false;
         while let Some(order) = self.setup.parked.next_drop() {
             some = true;
@@ -50,9 +54,7 @@ impl<W: Work> Runner<W> {
             some = true;
             self.redrive(key, offset, entry).await?;
         }
-        if !some {
-            self.ahead = None;
-        }
+        self.setup.parked.has_more();
         Ok(some)
     }
 
