@@ -25,7 +25,7 @@ pub(super) enum Fault {
 }
 
 impl Fault {
-    pub(super) const ALL: [(Self, Group, &'static str); 17] = [
+    pub(super) const ALL: [(Self, Group, &'static str); 18] = [
         (Self::WorkerKilled, Group::Cooperative, "worker killed (-9), started again"),
         (Self::WorkerKilled, Group::Consumer, "worker killed, `group.protocol=consumer`"),
         (Self::WorkerStopped, Group::Cooperative, "worker stopped (SIGTERM), started again"),
@@ -42,6 +42,7 @@ impl Fault {
         (Self::HandlerFails, Group::Cooperative, "handler fails, panics, rejects"),
         (Self::HandlerHangs, Group::Cooperative, "handler hangs, is given up"),
         (Self::Parking, Group::Cooperative, "keys parked and redriven, workers killed meanwhile"),
+        (Self::Parking, Group::Consumer, "keys parked and redriven, `group.protocol=consumer`"),
         (Self::Mixed, Group::Cooperative, "three of these, one after another"),
     ];
 
