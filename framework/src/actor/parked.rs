@@ -1,6 +1,7 @@
 //! The parked tasks of one assignment of one partition, as everybody sees them: its runner changes them, the supervisor commits
 //! their mark, operators list them and ask for what is to become of them.
 
+use crate::log::journal::Meaning;
 use bytes::Bytes;
 use partita_core::{Entry, Epoch, Mark, Offset, ParkReason, Parking, Position, Verdict};
 use partita_proto::v1::Parked;
@@ -12,8 +13,6 @@ use std::{
     },
 };
 use tokio::sync::{Notify, oneshot};
-
-use crate::log::journal::Meaning;
 
 /// What of a reason is kept in memory.
 const REASON_CHARS: usize = 256;

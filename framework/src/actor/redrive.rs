@@ -9,7 +9,6 @@ use super::{
     parked::{Cause, DropOrder},
     parking::Aside,
     runner::{Ending, Runner},
-    task::Tried,
     work::Work,
 };
 use crate::{
@@ -85,12 +84,12 @@ impl<W: Work> Runner<W> {
             return Ok(());
         };
         let record = Record { offset, timestamp_ms: found.timestamp_ms, key: found.key, value: found.value };
-        match self.try_task(&record, Some(memory)).await? {
-            Tried::Done { .. } => self.close(&key, offset, Closing::Done, String::new()).await?,
-            Tried::Aside(Aside { end: End::Rejected, detail, .. }, _) => {
+        match self.try_task(&record, Some(memory)).await?.aside {
+            None => self.close(&key, offset, Closing::Done, String::new()).await?,
+            Some(Aside { end: End::Rejected, detail, .. }) => {
                 self.close(&key, offset, Closing::Rejected, detail).await?;
             }
-            Tried::Aside(Aside { reason, detail, .. }, _) => {
+            Some(Aside { reason, detail, .. }) => {
                 tracing::warn!(%partition, %offset, reason = reason.label(), "a redriven task failed again: its key stays parked");
                 self.setup.parked.failed_again(&key, offset, self.failed_now(reason.label(), detail));
             }

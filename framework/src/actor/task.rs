@@ -51,12 +51,10 @@ impl<W: Work> Runner<W> {
     /// Takes a task to its end: done or put aside. Where the breaker says that too many were, it is tried again instead.
     async fn run_task(&mut self, record: &Record) -> Result<(End, u64), Ending> {
         loop {
-            let (aside, created_at_ms) = match self.try_task(record, None).await? {
-                Tried::Done { created_at_ms } => {
-                    self.breaker.succeeded();
-                    return Ok((End::Done, created_at_ms));
-                }
-                Tried::Aside(aside, created_at_ms) => (aside, created_at_ms),
+            let Tried { aside, created_at_ms } = self.try_task(record, None).await?;
+            let Some(aside) = aside else {
+                self.breaker.succeeded();
+                return Ok((End::Done, created_at_ms));
             };
             let elapsed = self.now.saturating_duration_since(self.began);
             let held = match aside.end {
@@ -86,16 +84,13 @@ impl<W: Work> Runner<W> {
         match self.open(record, memory).await? {
             Ok(opened) => {
                 let created_at_ms = opened.envelope.created_at_ms;
-                Ok(match self.attempts(record, opened).await? {
-                    None => Tried::Done { created_at_ms },
-                    Some(aside) => Tried::Aside(aside, created_at_ms),
-                })
+                Ok(Tried { aside: self.attempts(record, opened).await?, created_at_ms })
             }
             Err(error) => {
                 // Without a key it can hold nothing up, and nobody could name it.
                 let end = if record.key.is_empty() { End::Rejected } else { End::Parked };
                 let aside = Aside { end, reason: ParkReason::Undecodable, detail: error.to_string() };
-                Ok(Tried::Aside(aside, record.timestamp_ms.max(0) as u64))
+                Ok(Tried { aside: Some(aside), created_at_ms: record.timestamp_ms.max(0) as u64 })
             }
         }
     }
@@ -255,11 +250,11 @@ impl<W: Work> Runner<W> {
 }
 
 /// What a task came to.
-pub(super) enum Tried {
-    /// Its handler succeeded.
-    Done { created_at_ms: u64 },
-    /// It is to be put aside; when it was made.
-    Aside(Aside, u64),
+pub(super) struct Tried {
+    /// Why it is to be put aside; `None` where its handler succeeded.
+    pub(super) aside: Option<Aside>,
+    /// When it was made, as far as that can be read.
+    created_at_ms: u64,
 }
 
 /// A record that has been read.

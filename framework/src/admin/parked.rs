@@ -13,7 +13,7 @@
 use super::{
     AdminSources,
     routes::{only, resource},
-    verb::{Refusal, audit, authorize, bad_request, sends_json},
+    verb::{Body, Refusal, audit, authorize, bad_request, json_of},
 };
 use crate::{ParkedSelection, ParkedTask};
 use actix_web::{
@@ -169,9 +169,9 @@ async fn find(sources: &AdminSources, task: &str) -> Result<crate::ParkedDetail,
 async fn redrive(
     sources: Data<AdminSources>,
     request: HttpRequest,
-    body: Bytes,
+    body: Body,
 ) -> Result<HttpResponse, Refusal> {
-    let (_, selection) = verb(&sources, &request, &body)?;
+    let (_, selection) = verb(&sources, &request, body)?;
     let result = sources.operations.redrive(&selection);
     audit(&request, "parked redrive", &format!("{selection:?}"), &format!("{result:?}"));
     let redriven = result?;
@@ -181,9 +181,9 @@ async fn redrive(
 async fn drop_tasks(
     sources: Data<AdminSources>,
     request: HttpRequest,
-    body: Bytes,
+    body: Body,
 ) -> Result<HttpResponse, Refusal> {
-    let (wanted, selection) = verb(&sources, &request, &body)?;
+    let (wanted, selection) = verb(&sources, &request, body)?;
     let reason = wanted.reason.unwrap_or_default();
     let desk = sources.operations.clone();
     let what = format!("{selection:?}");
@@ -210,11 +210,10 @@ async fn drop_tasks(
 fn verb(
     sources: &AdminSources,
     request: &HttpRequest,
-    body: &Bytes,
+    body: Body,
 ) -> Result<(Wanted, ParkedSelection), Refusal> {
     authorize(sources, request)?;
-    sends_json(request)?;
-    Wanted::read(body).map_err(bad_request)
+    Wanted::read(&json_of(request, body)?).map_err(bad_request)
 }
 
 fn as_json(task: &ParkedTask) -> Value {

@@ -6,14 +6,13 @@
 use super::{
     AdminSources,
     routes::only,
-    verb::{Refusal, audit, authorize, bad_request, sends_json},
+    verb::{Body, Refusal, audit, authorize, bad_request, json_of},
 };
 use crate::{OperationError, RewindTo, Rewound};
 use actix_web::{
     HttpRequest, HttpResponse,
     web::{self, Data, ServiceConfig},
 };
-use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -34,11 +33,11 @@ struct Wanted {
 async fn rewind(
     sources: Data<AdminSources>,
     request: HttpRequest,
-    body: Bytes,
+    body: Body,
 ) -> Result<HttpResponse, Refusal> {
     authorize(&sources, &request)?;
-    sends_json(&request)?;
-    let wanted: Wanted = serde_json::from_slice(&body).map_err(|error| bad_request(error.to_string()))?;
+    let wanted: Wanted =
+        serde_json::from_slice(&json_of(&request, body)?).map_err(|error| bad_request(error.to_string()))?;
     let to: RewindTo = wanted.to.parse().map_err(bad_request)?;
     let operations = sources.operations.clone();
     let partitions = match (wanted.partition, wanted.all) {

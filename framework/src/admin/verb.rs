@@ -6,22 +6,34 @@ use actix_web::{
     HttpRequest, HttpResponse, ResponseError,
     http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE},
 };
+use bytes::Bytes;
 use serde_json::json;
 use std::fmt;
 use subtle::ConstantTimeEq;
 
-/// Whether the request is one that only a program sends: a page in an operator's browser cannot say that it sends JSON.
-pub(super) fn sends_json(request: &HttpRequest) -> Result<(), Refusal> {
+/// The body of a request, or why it could not be read.
+pub(super) type Body = Result<Bytes, actix_web::Error>;
+
+/// The body of a verb. It has to say that it is JSON: a page in an operator's browser cannot say so and be let through.
+pub(super) fn json_of(request: &HttpRequest, body: Body) -> Result<Bytes, Refusal> {
     let sent = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    match sent.split(';').next().map(str::trim) {
-        Some("application/json") => Ok(()),
-        _ => Err(Refusal {
+    if sent.split(';').next().map(str::trim) != Some("application/json") {
+        return Err(Refusal {
             status: 415,
             code: "unsupported_media_type",
             title: "This is not JSON",
             detail: "send the verb as application/json".into(),
-        }),
+        });
     }
+    body.map_err(|error| match error.as_response_error().status_code().as_u16() {
+        413 => Refusal {
+            status: 413,
+            code: "too_large",
+            title: "This is too large for a verb",
+            detail: error.to_string(),
+        },
+        _ => bad_request(error.to_string()),
+    })
 }
 
 pub(super) fn authorize(sources: &AdminSources, request: &HttpRequest) -> Result<(), Refusal> {

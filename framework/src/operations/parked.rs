@@ -7,7 +7,7 @@ use super::{OperationError, Operations};
 use crate::{
     actor::{Listed, ParkedTasks, Selection},
     envelope,
-    log::JournalRead,
+    log::{JournalRead, ReadError},
     memory::Reservation,
 };
 use bytes::Bytes;
@@ -116,12 +116,10 @@ impl Operations {
             return Ok(None);
         };
         let note = Parked::decode(record.parked).unwrap_or_default();
-        let opened = envelope::decode(record.value.clone(), self.max_task)
-            .and_then(|mut envelope| Ok((envelope::payload(&mut envelope)?, envelope)));
-        let (payload, envelope) = match opened {
-            Ok((payload, envelope)) => (payload, Some(envelope)),
-            Err(_) => (record.value, None),
-        };
+        let (value, max_task) = (record.value, self.max_task);
+        // The listener that asks has one thread.
+        let opened = tokio::task::spawn_blocking(move || open(value, max_task)).await;
+        let (payload, envelope) = opened.map_err(|error| ReadError(error.to_string()))?;
         let payload = Bytes::from_owner(Held { payload, _memory: memory });
         Ok(Some(ParkedDetail { task: task(partition, listed), note, envelope, payload }))
     }
@@ -180,6 +178,16 @@ impl Operations {
                 one(partition.0, Selection::Key(key.clone()))
             }
         }
+    }
+}
+
+/// The payload and the rest of the envelope; the whole value where that cannot be read.
+fn open(value: Bytes, max_task: u64) -> (Bytes, Option<Envelope>) {
+    let opened = envelope::decode(value.clone(), max_task)
+        .and_then(|mut envelope| Ok((envelope::payload(&mut envelope)?, envelope)));
+    match opened {
+        Ok((payload, envelope)) => (payload, Some(envelope)),
+        Err(_) => (value, None),
     }
 }
 

@@ -3,26 +3,19 @@
 //! It keeps a log's promises and no others, and it judges: a commit for a partition that is not owned is not stored
 //! and is shown by [`ScriptedLog::foreign_commits`].
 
-use crate::log::{
-    AppendError, AppendFuture, Batch, ConsumerCommand, ConsumerEvent, ConsumerHandle, ConsumerPort, Extent,
-    ExtentFuture, JournalFuture, JournalPage, JournalRead, JournalRecord, Lane, LogHealth, NewRecord,
-    NotWritten, ParkedRecord, Receipt, Start, TaskConsumer, TaskLog, Tenure,
-};
-use bytes::Bytes;
-use crossbeam_channel::Receiver;
-use futures_util::future::{BoxFuture, FutureExt, ready};
-use partita_core::{Intent, Mark, Offset, Partition, Position};
+mod port;
+mod state;
+
+use crate::log::{ConsumerEvent, ConsumerHandle, ConsumerPort, TaskConsumer, Tenure};
+use partita_core::{Offset, Partition};
 use partita_proto::v1::{Parked, parked::Kind};
 use prost::Message;
+use state::{State, Stored};
 use std::{
-    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::{sync::Notify, time::Instant};
-
-/// Records of a journal that are read at once: few, so that tests turn pages.
-const PAGE: usize = 2;
 
 /// The log, and its script. Clones are the same log.
 #[derive(Clone)]
@@ -31,39 +24,6 @@ pub struct ScriptedLog {
     changed: Arc<Notify>,
     partitions: u32,
     tenure: Tenure,
-}
-
-#[derive(Default)]
-struct State {
-    partitions: Vec<Stored>,
-    lanes: BTreeMap<Partition, Delivery>,
-    offered: BTreeMap<Intent, Vec<Partition>>,
-    revoking: BTreeMap<Intent, Vec<Partition>>,
-    intents: u64,
-    generation: u32,
-    history: Vec<Step>,
-    foreign_commits: Vec<(Partition, Offset)>,
-    lost_at: BTreeMap<Partition, Instant>,
-    fail_commits: u32,
-    fail_parks: u32,
-    manual: bool,
-    closed: bool,
-    events: Option<Box<dyn Fn(ConsumerEvent) + Send>>,
-    commands: Option<Receiver<ConsumerCommand>>,
-}
-
-#[derive(Default)]
-struct Stored {
-    records: Vec<(Bytes, Bytes)>,
-    committed: Option<(Offset, Mark)>,
-    journal: Vec<ParkedRecord>,
-}
-
-/// A partition that is owned. It delivers while it has an open lane.
-struct Delivery {
-    lane: Lane,
-    position: Offset,
-    open: bool,
 }
 
 /// Something that became durable, in the order it did.
@@ -282,210 +242,6 @@ impl ScriptedLog {
         }
         self.changed.notify_one();
     }
-}
-
-impl State {
-    fn tell(&self, event: ConsumerEvent) {
-        if let Some(events) = &self.events {
-            events(event);
-        }
-    }
-
-    fn new_intent(&mut self) -> Intent {
-        self.intents += 1;
-        Intent(self.intents)
-    }
-
-    fn committed(&self, partition: Partition) -> Offset {
-        let stored = self.partitions.get(partition.0 as usize);
-        stored.and_then(|stored| stored.committed.as_ref()).map(|(offset, _)| *offset).unwrap_or_default()
-    }
-
-    fn start(&self, partition: Partition) -> Start {
-        let stored = self.partitions.get(partition.0 as usize);
-        let (offset, mark) = stored.and_then(|stored| stored.committed.clone()).unwrap_or_default();
-        let journal_end = Position(stored.map_or(0, |stored| stored.journal.len() as u64));
-        Start { partition, offset, mark, journal_end }
-    }
-
-    fn end(&self, partition: Partition) -> Offset {
-        Offset(self.partitions.get(partition.0 as usize).map_or(0, |stored| stored.records.len() as u64))
-    }
-
-    /// An offer or a request that is not answered yet does not count for this partition any more.
-    fn withdraw(&mut self, partition: Partition) {
-        for waiting in self.offered.values_mut().chain(self.revoking.values_mut()) {
-            waiting.retain(|other| *other != partition);
-        }
-    }
-
-    fn obey(&mut self, command: ConsumerCommand) {
-        match command {
-            ConsumerCommand::CompleteAssign { intent, lanes } => {
-                let offered = self.offered.remove(&intent).unwrap_or_default();
-                for lane in lanes.into_iter().filter(|lane| offered.contains(&lane.partition)) {
-                    self.open(lane);
-                }
-            }
-            ConsumerCommand::CompleteRevoke { intent } => {
-                for partition in self.revoking.remove(&intent).unwrap_or_default() {
-                    self.lanes.remove(&partition);
-                }
-            }
-            ConsumerCommand::CloseLane { partition, epoch } => {
-                if let Some(delivery) = self.lanes.get_mut(&partition)
-                    && delivery.lane.epoch == epoch
-                {
-                    delivery.open = false;
-                }
-            }
-            ConsumerCommand::Reopen(lane) => {
-                if self.lanes.contains_key(&lane.partition) {
-                    self.open(lane);
-                }
-            }
-            ConsumerCommand::Commit { commit, offsets } => {
-                let (committed, error) = self.commit(offsets);
-                self.tell(ConsumerEvent::CommitDone { commit, committed, error });
-            }
-            ConsumerCommand::Close => {
-                self.lanes.clear();
-                self.tell(ConsumerEvent::Closed);
-                (self.events, self.closed) = (None, true);
-            }
-        }
-    }
-
-    fn open(&mut self, lane: Lane) {
-        let partition = lane.partition;
-        self.lanes.insert(partition, Delivery { position: lane.start, lane, open: true });
-        if !self.manual {
-            self.deliver(partition, usize::MAX);
-        }
-    }
-
-    fn deliver(&mut self, partition: Partition, records: usize) -> usize {
-        let Some(delivery) = self.lanes.get_mut(&partition).filter(|delivery| delivery.open) else {
-            return 0;
-        };
-        let Some(stored) = self.partitions.get(partition.0 as usize) else { return 0 };
-        let mut batch = Batch::new(delivery.lane.epoch);
-        for (key, value) in stored.records.iter().skip(delivery.position.0 as usize).take(records) {
-            batch.push_copied(delivery.position, 0, key, value);
-            delivery.position = delivery.position.next();
-        }
-        batch.seal();
-        let delivered = batch.len();
-        if delivered > 0 {
-            delivery.lane.inbox.deliver(batch);
-        }
-        delivered
-    }
-
-    fn commit(&mut self, offsets: Vec<(Partition, Offset, Mark)>) -> (Vec<Partition>, Option<String>) {
-        if self.fail_commits > 0 {
-            self.fail_commits -= 1;
-            return (Vec::new(), Some("the script says that this commit fails".into()));
-        }
-        let mut committed = Vec::new();
-        for (partition, offset, mark) in offsets {
-            if self.lanes.contains_key(&partition) {
-                self.partitions[partition.0 as usize].committed = Some((offset, mark));
-                self.history.push(Step::Committed(partition, offset));
-                committed.push(partition);
-            } else if self.lost_at.get(&partition) != Some(&Instant::now()) {
-                self.foreign_commits.push((partition, offset));
-            }
-        }
-        (committed, None)
-    }
-}
-
-impl TaskLog for ScriptedLog {
-    fn topic(&self) -> &str {
-        "scripted"
-    }
-
-    fn topic_id(&self) -> &str {
-        "scripted-0"
-    }
-
-    fn partitions(&self) -> u32 {
-        self.partitions
-    }
-
-    fn append(&self, partition: Partition, record: NewRecord) -> AppendFuture {
-        let mut state = self.state();
-        let offset = state.end(partition);
-        let appended = match state.partitions.get_mut(partition.0 as usize) {
-            Some(stored) => {
-                stored.records.push((record.key, record.value));
-                Ok(Receipt { partition, offset })
-            }
-            None => Err(refused(NotWritten::Away, "there is no such partition")),
-        };
-        if !state.manual {
-            state.deliver(partition, usize::MAX);
-        }
-        ready(appended).boxed()
-    }
-
-    fn park(&self, partition: Partition, record: ParkedRecord) -> AppendFuture {
-        let mut state = self.state();
-        if state.fail_parks > 0 {
-            state.fail_parks -= 1;
-            return ready(Err(refused(NotWritten::Away, "the script says that parking fails"))).boxed();
-        }
-        let note = Parked::decode(record.parked.clone()).ok();
-        let Some((note, stored)) = note.zip(state.partitions.get_mut(partition.0 as usize)) else {
-            return ready(Err(refused(NotWritten::Away, "this is no note of a parked task"))).boxed();
-        };
-        let position = Offset(stored.journal.len() as u64);
-        stored.journal.push(record);
-        let offset = Offset(note.offset);
-        state.history.push(match note.kind() {
-            Kind::Closed => Step::Closed(partition, offset),
-            Kind::Parked | Kind::Rejected | Kind::Unspecified => Step::Parked(partition, offset),
-        });
-        self.changed.notify_one();
-        ready(Ok(Receipt { partition, offset: position })).boxed()
-    }
-
-    fn journal(&self, partition: Partition, from: Position, read: JournalRead) -> JournalFuture {
-        let state = self.state();
-        let stored = state.partitions.get(partition.0 as usize);
-        let journal = stored.map_or(&[][..], |stored| &stored.journal);
-        let limit = if read == JournalRead::Values(0) { 1 } else { PAGE };
-        let records = journal.iter().enumerate().skip(from.0 as usize).take(limit);
-        let records: Vec<_> = records
-            .map(|(position, record)| JournalRecord {
-                position: Position(position as u64),
-                timestamp_ms: 0,
-                key: record.key.clone(),
-                parked: record.parked.clone(),
-                size: record.value.len() as u64,
-                value: if read == JournalRead::Notes { Bytes::new() } else { record.value.clone() },
-            })
-            .collect();
-        let next = Position(from.0 + records.len() as u64);
-        ready(Ok(JournalPage { at_end: next.0 >= journal.len() as u64, records, next })).boxed()
-    }
-
-    fn extent(&self, partition: Partition, _: Option<i64>) -> ExtentFuture {
-        ready(Ok(Extent { first: Offset(0), end: self.end(partition.0), at: None })).boxed()
-    }
-
-    fn health(&self) -> LogHealth {
-        LogHealth::Ready
-    }
-
-    fn close(&self) -> BoxFuture<'static, ()> {
-        ready(()).boxed()
-    }
-}
-
-fn refused(code: NotWritten, reason: &str) -> AppendError {
-    AppendError::NotWritten { code, reason: reason.into() }
 }
 
 /// The reading half of a scripted log, for a thread of its own.

@@ -12,9 +12,9 @@
 
 mod checkpoint;
 mod consumer;
-mod journal;
 mod lanes;
 mod lock;
+mod lookup;
 mod plan;
 mod published;
 mod queue;
@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{Error, config::EmbeddedConfig};
 use futures_util::future::BoxFuture;
-use journal::Journals;
+use lookup::Lookup;
 use partita_core::{DeliveryLimits, Offset, Partition, Position};
 use published::Published;
 use queue::{Write, refused};
@@ -67,7 +67,7 @@ pub struct EmbeddedLog {
     shared: Arc<Shared>,
     topic_id: String,
     partitions: u32,
-    journals: Arc<Journals>,
+    lookup: Arc<Lookup>,
     _threads: Arc<Threads>,
 }
 
@@ -115,7 +115,7 @@ impl EmbeddedLog {
             shared,
             topic_id: found.topic_id,
             partitions: config.partitions,
-            journals: Arc::new(Journals::new(config.dir.clone())),
+            lookup: Arc::new(Lookup::new(config.dir.clone())),
             _threads: threads,
         };
         Ok(Opened { log: Arc::new(log), consumer })
@@ -180,15 +180,15 @@ impl TaskLog for EmbeddedLog {
     }
 
     fn journal(&self, partition: Partition, from: Position, read: JournalRead) -> JournalFuture {
-        let journals = self.journals.clone();
-        let page = tokio::task::spawn_blocking(move || journals.read(partition, from, read));
+        let lookup = self.lookup.clone();
+        let page = tokio::task::spawn_blocking(move || lookup.journal(partition, from, read));
         Box::pin(async move { page.await.unwrap_or_else(|error| Err(ReadError(error.to_string()))) })
     }
 
     fn extent(&self, partition: Partition, time_ms: Option<i64>) -> ExtentFuture {
         let end = self.shared.published.view().ends.get(partition.0 as usize).copied().unwrap_or_default();
-        let journals = self.journals.clone();
-        let extent = tokio::task::spawn_blocking(move || journals.extent(partition, Offset(end), time_ms));
+        let lookup = self.lookup.clone();
+        let extent = tokio::task::spawn_blocking(move || lookup.extent(partition, Offset(end), time_ms));
         Box::pin(async move { extent.await.unwrap_or_else(|error| Err(ReadError(error.to_string()))) })
     }
 

@@ -5,7 +5,7 @@
 //! that no transaction and no buffer ever holds all of it. `ends` is the next offset of each partition as of `ends_seq`; the
 //! rows from there on say the rest.
 
-use super::journal;
+use super::lookup;
 use crate::{Error, config::EmbeddedConfig, log::journal::mark_from_text};
 use partita_core::{Mark, Position};
 use rusqlite::{Connection, OpenFlags};
@@ -219,7 +219,7 @@ fn read_state(connection: &Connection, topic_id: String, partitions: u32) -> Res
     let generation = connection.query_row("SELECT generation FROM meta", [], |row| row.get(0))?;
     let tail = read_tail(connection, partitions)?;
     let mut offsets = vec![(0, 0); partitions as usize];
-    let ends = journal::ends(connection, partitions)?;
+    let ends = lookup::ends(connection, partitions)?;
     let mut journals: Vec<_> = ends.into_iter().map(|end| (Mark::default(), end)).collect();
     let mut stored = connection.prepare("SELECT partition, committed, seq, mark FROM offsets")?;
     let mut rows = stored.query([])?;

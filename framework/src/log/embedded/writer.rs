@@ -2,35 +2,36 @@
 //!
 //! There is no linger: one client's append is written at once, and while that is being synced the next group gathers by itself.
 
+mod trouble;
+
 use super::{
-    checkpoint::{self, Due},
+    checkpoint::Due,
     plan::{Shape, Step, answers, plan},
     published::{Row, RowValue},
-    queue::{Op, Taken, Write, refused},
+    queue::{Op, Taken, Write},
     retention::{Committed, Retention},
-    schema::{PAGE_SIZE, Tail, read_tail},
+    schema::{PAGE_SIZE, Tail},
     shared::Shared,
     store::{At, Place, Store, chunks_of},
 };
 use crate::{
-    log::{AppendError, LogHealth, NotWritten, Receipt},
+    log::{LogHealth, Receipt},
     metrics as names,
 };
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use partita_core::Offset;
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
 use std::{
     collections::VecDeque,
     sync::{Arc, PoisonError},
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
+use trouble::Trouble;
 
 /// Ops that the writer looks at for one transaction.
 const LOOK_AHEAD: usize = 4096;
 /// Records between two notes of where the log ends.
 const NOTE_EVERY: u64 = 4096;
-/// How often a log without room is tried again.
-const PROBE_EVERY: Duration = Duration::from_millis(500);
 
 /// What the thread is given.
 pub(super) struct Start {
@@ -146,14 +147,6 @@ enum Outcome {
     Record(At, Place),
     Parked(u64),
     Committed,
-}
-
-/// Why nothing can be written for now.
-struct Trouble {
-    error: AppendError,
-    /// A commit may have half happened: the log must be read again.
-    unsure: bool,
-    probe_at: Instant,
 }
 
 /// A failed transaction.
@@ -377,59 +370,6 @@ impl Writer<'_> {
         self.shared.note_drained();
     }
 
-    /// The transaction failed: answers everything that waits, and stops writing until a probe succeeds.
-    fn give_up(&mut self, failed: &Failed) {
-        let reason = failed.error.to_string();
-        let full = failed.error.sqlite_error_code() == Some(ErrorCode::DiskFull);
-        // SQLite writes the commit mark last, so a commit without room for it did not happen; any other failure there may have
-        // left it on the disk.
-        let unsure =
-            failed.in_commit && !full && failed.error.sqlite_error_code() != Some(ErrorCode::DatabaseBusy);
-        let health = if full {
-            LogHealth::Full(format!(
-                "the embedded log's disk is full ({reason}): free some space; it goes on by itself"
-            ))
-        } else {
-            LogHealth::Away(format!(
-                "the embedded log cannot write ({reason}): check its disk; it is tried again"
-            ))
-        };
-        tracing::error!(%reason, unsure, "the embedded log could not write");
-        let later = match &health {
-            LogHealth::Full(reason) => refused(NotWritten::Full, reason.clone()),
-            LogHealth::Away(reason) | LogHealth::Mismatch(reason) => {
-                refused(NotWritten::Away, reason.clone())
-            }
-            LogHealth::Ready => refused(NotWritten::Away, reason.clone()),
-        };
-        self.shared.health.set(health);
-        let now = if unsure { AppendError::Unknown { reason } } else { later.clone() };
-        self.trouble = Some(Trouble { error: later, unsure, probe_at: Instant::now() + PROBE_EVERY });
-        self.fail_all(now);
-    }
-
-    fn fail_all(&mut self, error: AppendError) {
-        let (mut records, mut bytes) = (0, 0);
-        for pending in self.pending.drain(..) {
-            if let (Some(begun), Op::Write(write)) = (pending.begun, &pending.op) {
-                self.abandoned.push((begun.first, chunks_of(write.value.len())));
-            }
-            match pending.op {
-                Op::Write(write) => {
-                    records += 1;
-                    bytes += write.weight();
-                    let _ = write.reply.send(Err(error.clone()));
-                }
-                Op::Commit(commit) => (commit.reply)(Err(error.to_string())),
-            }
-        }
-        match error {
-            AppendError::NotWritten { .. } => self.meters.not_written.increment(records as u64),
-            AppendError::Unknown { .. } => self.meters.unknown.increment(records as u64),
-        }
-        self.settle(records, bytes);
-    }
-
     /// What is done between groups: deletion of old records, and the way out of trouble.
     fn housekeeping(&mut self) {
         let now = Instant::now();
@@ -439,21 +379,7 @@ impl Writer<'_> {
                 self.delete_some(now);
             }
         }
-        if self.trouble.as_ref().is_some_and(|trouble| now >= trouble.probe_at) {
-            match self.probe() {
-                Ok(()) => {
-                    tracing::info!("the embedded log can write again");
-                    self.trouble = None;
-                    self.shared.health.set(LogHealth::Ready);
-                }
-                Err(failed) => {
-                    tracing::debug!(error = %failed.error, "the embedded log still cannot write");
-                    if let Some(trouble) = &mut self.trouble {
-                        trouble.probe_at = Instant::now() + PROBE_EVERY;
-                    }
-                }
-            }
-        }
+        self.try_again(now);
     }
 
     fn delete_some(&mut self, now: Instant) {
@@ -475,51 +401,6 @@ impl Writer<'_> {
                 self.retention.postpone(now);
             }
         }
-    }
-
-    /// Tries whether the log can be written again.
-    fn probe(&mut self) -> Result<(), Failed> {
-        if self.trouble.as_ref().is_some_and(|trouble| trouble.unsure) {
-            self.read_again()?;
-        }
-        self.transaction(true, |writer| {
-            let connection = writer.store.connection();
-            connection.execute("INSERT OR REPLACE INTO probe VALUES (0, zeroblob(262144))", [])?;
-            Ok(())
-        })?;
-        let abandoned = std::mem::take(&mut self.abandoned);
-        let cleaned = self.transaction(true, |writer| {
-            let connection = writer.store.connection();
-            connection.execute("DELETE FROM probe", [])?;
-            for (first, count) in &abandoned {
-                connection.execute(
-                    "DELETE FROM chunks WHERE id >= ?1 AND id < ?2",
-                    (*first as i64, (first + count) as i64),
-                )?;
-                connection.execute("DELETE FROM staging WHERE chunk = ?1", [*first as i64])?;
-            }
-            Ok(())
-        });
-        if cleaned.is_err() {
-            self.abandoned = abandoned;
-        }
-        cleaned
-    }
-
-    /// After a commit of unknown outcome: starts the WAL over, so that what may lie in it beyond the last good commit can never
-    /// come back, and reads where the log ends.
-    fn read_again(&mut self) -> Result<(), Failed> {
-        let connection = self.store.connection();
-        let _alone = self.shared.gate.write().unwrap_or_else(PoisonError::into_inner);
-        let checkpointed = checkpoint::checkpoint(connection, "RESTART")?;
-        if checkpointed.busy {
-            let busy = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_BUSY);
-            return Err(rusqlite::Error::SqliteFailure(busy, None).into());
-        }
-        self.tail = read_tail(connection, self.tail.ends.len() as u32)?;
-        self.noted = self.noted.min(self.tail.seq);
-        self.shared.published.reset(self.tail.seq, self.tail.ends.clone());
-        Ok(())
     }
 }
 

@@ -1,6 +1,6 @@
 //! The Kafka log.
 //!
-//! rdkafka lives here and nowhere else, and its types do not leave. `producer` is the writing half, `consumer` the reading half, `journal` reads what was parked;
+//! rdkafka lives here and nowhere else, and its types do not leave. `producer` is the writing half, `consumer` the reading half, `lookup` reads what was parked;
 //! `watch` tells both whether the cluster and the topic are what they must be, `settings` is the one table of librdkafka's
 //! properties. What speaks to librdkafka's C API directly is in `native` (the group consumer), `lend` (records handed over
 //! without a copy), `topic_id` and `native_config`.
@@ -9,8 +9,8 @@ pub mod admin;
 mod client;
 mod consumer;
 mod delivery;
-mod journal;
 mod lend;
+mod lookup;
 mod native;
 mod native_config;
 mod producer;

@@ -8,8 +8,8 @@ use super::{
     admin::parking_topic,
     client::{Context, OnError},
     delivery::{Delivery, Meters, Pending, Target, kind},
-    journal::Journals,
     lend::{Deliveries, Lender},
+    lookup::Lookup,
     settings::{Role, client_config},
     watch::{Standing, Trouble, Watch},
 };
@@ -44,7 +44,7 @@ pub(super) const PARKED_HEADER: &str = "partita-parked";
 /// A task topic and its parking topic, to write to.
 pub struct KafkaLog {
     shared: Arc<Shared>,
-    journals: Journals,
+    lookup: Lookup,
 }
 
 /// The producers, each made at its first use.
@@ -125,7 +125,7 @@ impl KafkaLog {
             let shared = shared.clone();
             move || shared.keep_watch(watch, &alarms)
         })?;
-        Ok(Arc::new(Self { shared, journals: Journals::new(config, max_task) }))
+        Ok(Arc::new(Self { shared, lookup: Lookup::new(config, max_task) }))
     }
 }
 
@@ -154,11 +154,11 @@ impl TaskLog for KafkaLog {
     }
 
     fn journal(&self, partition: Partition, from: Position, read: JournalRead) -> JournalFuture {
-        self.journals.read(partition, from, read)
+        self.lookup.journal(partition, from, read)
     }
 
     fn extent(&self, partition: Partition, time_ms: Option<i64>) -> ExtentFuture {
-        self.journals.extent(partition, time_ms)
+        self.lookup.extent(partition, time_ms)
     }
 
     fn group(&self) -> &str {

@@ -85,7 +85,7 @@ pub(super) enum Role {
         prefetch_bytes: u64,
     },
     /// Reads the parking topic, in no group.
-    Journal,
+    Lookup,
     /// Asks about topics, and nothing else.
     Admin,
 }
@@ -98,7 +98,7 @@ pub(super) fn client_config(config: &KafkaConfig, role: Role, max_task: u64) -> 
     match role {
         Role::Producer { queue_bytes } => producer(config, queue_bytes, record_max, &mut properties),
         Role::Consumer { prefetch_bytes } => consumer(config, prefetch_bytes, record_max, &mut properties),
-        Role::Journal => journal(config, record_max, &mut properties),
+        Role::Lookup => lookup(config, record_max, &mut properties),
         Role::Admin => {
             // A request that hangs must fail soon: this client is how a broker that is away is noticed.
             properties.insert("socket.timeout.ms".into(), "3000".into());
@@ -235,7 +235,7 @@ fn consumer(config: &KafkaConfig, prefetch_bytes: u64, record_max: u64, out: &mu
     }
 }
 
-fn journal(config: &KafkaConfig, record_max: u64, out: &mut BTreeMap<String, String>) {
+fn lookup(config: &KafkaConfig, record_max: u64, out: &mut BTreeMap<String, String>) {
     out.extend(defaults(&[
         // It is never joined: a client that is given partitions by hand has to name one all the same.
         ("group.id", &config.group),
@@ -296,7 +296,7 @@ mod tests {
     const ROLES: [Role; 4] = [
         Role::Producer { queue_bytes: 64 << 20 },
         Role::Consumer { prefetch_bytes: 128 << 20 },
-        Role::Journal,
+        Role::Lookup,
         Role::Admin,
     ];
 
@@ -336,7 +336,7 @@ mod tests {
             for role in ROLES {
                 let settings = client_config(&config, role, 100_000_000).expect("accepted");
                 let kind = match role {
-                    Role::Consumer { .. } | Role::Journal => rdkafka::types::RDKafkaType::RD_KAFKA_CONSUMER,
+                    Role::Consumer { .. } | Role::Lookup => rdkafka::types::RDKafkaType::RD_KAFKA_CONSUMER,
                     _ => rdkafka::types::RDKafkaType::RD_KAFKA_PRODUCER,
                 };
                 let native = settings.create_native_config().expect("known");

@@ -1,7 +1,8 @@
-//! Reading the parking topic: partition `p` of it is the journal of partition `p` of the task topic.
+//! What is looked up beside the stream of tasks: the parking topic, partition `p` of which is the journal of partition `p` of the task
+//! topic; and how far partitions reach.
 //!
-//! Read only when a partition is assigned whose journal is not empty, and when a parked task is redriven or shown: so one client on one
-//! thread serves all questions in turn, made at the first, and holds little more than the record it is at.
+//! Asked only when a partition is assigned whose journal is not empty, and by what operators do: so one client on one thread serves all
+//! questions in turn, made at the first, and holds little more than the record it is at.
 
 use super::{
     admin::parking_topic,
@@ -36,8 +37,8 @@ const POLL: Duration = Duration::from_millis(500);
 /// How long it stays where it is, for the next question.
 const LINGER: Duration = Duration::from_millis(100);
 
-/// The way to the thread that reads.
-pub(super) struct Journals {
+/// The way to the thread that looks things up.
+pub(super) struct Lookup {
     config: KafkaConfig,
     max_task: u64,
     questions: Mutex<Option<Sender<Question>>>,
@@ -56,12 +57,12 @@ struct Page {
     read: JournalRead,
 }
 
-impl Journals {
+impl Lookup {
     pub(super) fn new(config: &KafkaConfig, max_task: u64) -> Self {
         Self { config: config.clone(), max_task, questions: Mutex::default() }
     }
 
-    pub(super) fn read(&self, partition: Partition, from: Position, read: JournalRead) -> JournalFuture {
+    pub(super) fn journal(&self, partition: Partition, from: Position, read: JournalRead) -> JournalFuture {
         let (answer, answered) = oneshot::channel();
         let asked = self.ask(Question::Page(Page { partition, from, read }, answer));
         Box::pin(async move {
@@ -88,15 +89,15 @@ impl Journals {
                 Err(refused) => question = refused.0,
             }
         }
-        let client: BaseConsumer<NoGroup> = client_config(&self.config, Role::Journal, self.max_task)
+        let client: BaseConsumer<NoGroup> = client_config(&self.config, Role::Lookup, self.max_task)
             .map_err(|error| ReadError(error.to_string()))?
             .create_with_context(NoGroup)
             .map_err(|error| ReadError(error.to_string()))?;
         let (sender, receiver) = unbounded();
         let (tasks, topic) = (self.config.topic.clone(), parking_topic(&self.config.topic));
-        let reader = Reader { client, tasks, topic, at: None };
+        let reader = Reader { client, tasks, topic, assigned: false, at: None };
         thread::Builder::new()
-            .name("partita-kafka-journal".into())
+            .name("partita-kafka-lookup".into())
             .spawn(move || serve(reader, &receiver))
             .map_err(|error| ReadError(error.to_string()))?;
         let _ = sender.send(question);
@@ -106,7 +107,7 @@ impl Journals {
 }
 
 fn ended() -> ReadError {
-    ReadError("the reader of the parking topic has ended".into())
+    ReadError("the thread that reads has ended".into())
 }
 
 /// The client, and where it is.
@@ -116,7 +117,9 @@ struct Reader {
     tasks: String,
     /// The parking topic.
     topic: String,
-    /// What it would read next, while it is assigned something.
+    /// It has a partition, and asks its broker for more of it.
+    assigned: bool,
+    /// What it would read next, if it may simply read on.
     at: Option<(Partition, Position)>,
 }
 
@@ -127,7 +130,6 @@ fn serve(mut reader: Reader, questions: &Receiver<Question>) {
             Ok(question) => question,
             Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {
-                // Assigned, it would go on asking its broker for more.
                 reader.rest();
                 let Ok(question) = questions.recv() else { return };
                 question
@@ -148,8 +150,10 @@ fn serve(mut reader: Reader, questions: &Receiver<Question>) {
 }
 
 impl Reader {
+    /// Lets go of its partition: it would go on asking for more of it.
     fn rest(&mut self) {
-        if self.at.take().is_some()
+        self.at = None;
+        if std::mem::take(&mut self.assigned)
             && let Err(error) = self.client.unassign()
         {
             tracing::debug!(%error, "the reader of the parking topic could not let go of a partition");
@@ -161,6 +165,7 @@ impl Reader {
         if self.at == Some((partition, from)) {
             return Ok(());
         }
+        self.assigned = true;
         let mut list = TopicPartitionList::new();
         let offset = rdkafka::Offset::Offset(from.0 as i64);
         list.add_partition_offset(&self.topic, partition.0 as i32, offset)

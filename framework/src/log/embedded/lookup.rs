@@ -1,4 +1,5 @@
-//! Reading the parking table, which is the journal of every partition: `id` is the position, and a partition's ids grow.
+//! What is looked up beside the stream of tasks: the parking table, which is the journal of every partition (`id` is the position, and a
+//! partition's ids grow), and how far partitions reach.
 
 use super::{schema::open_reader, store::read_chunks};
 use crate::log::{Extent, JournalPage, JournalRead, JournalRecord, ReadError};
@@ -13,49 +14,44 @@ use std::{
 /// A page ends at this many records.
 const PAGE: i64 = 4096;
 
-/// The connection that reads it, opened at the first question.
-pub(super) struct Journals {
+/// The connection that is asked, opened at the first question. Its answers are blocking reads.
+pub(super) struct Lookup {
     dir: PathBuf,
     connection: Mutex<Option<Connection>>,
 }
 
-impl Journals {
+impl Lookup {
     pub(super) fn new(dir: PathBuf) -> Self {
         Self { dir, connection: Mutex::default() }
     }
 
-    /// Reads a page. Blocks while it reads.
-    pub(super) fn read(
+    /// A page of a partition's parking journal.
+    pub(super) fn journal(
         &self,
         partition: Partition,
         from: Position,
         read: JournalRead,
     ) -> std::result::Result<JournalPage, ReadError> {
-        let mut slot = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        let page = match slot.as_ref() {
-            Some(connection) => page(connection, partition, from, read),
-            None => open_reader(&self.dir)
-                .and_then(|connection| page(slot.insert(connection), partition, from, read)),
-        };
-        page.map_err(|error| ReadError(error.to_string()))
+        self.ask(|connection| page(connection, partition, from, read))
     }
-}
 
-impl Journals {
-    /// What a partition of the log itself has. Blocks while it reads.
+    /// What a partition of the log, which ends at `end`, reaches over.
     pub(super) fn extent(
         &self,
         partition: Partition,
         end: Offset,
         time_ms: Option<i64>,
     ) -> std::result::Result<Extent, ReadError> {
+        self.ask(|connection| extent(connection, partition, end, time_ms))
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(&Connection) -> Result<T>) -> std::result::Result<T, ReadError> {
         let mut slot = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = match slot.as_ref() {
-            Some(connection) => extent(connection, partition, end, time_ms),
-            None => open_reader(&self.dir)
-                .and_then(|connection| extent(slot.insert(connection), partition, end, time_ms)),
+        let answer = match slot.as_ref() {
+            Some(connection) => question(connection),
+            None => open_reader(&self.dir).and_then(|connection| question(slot.insert(connection))),
         };
-        found.map_err(|error| ReadError(error.to_string()))
+        answer.map_err(|error| ReadError(error.to_string()))
     }
 }
 
