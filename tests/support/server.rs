@@ -365,6 +365,16 @@ impl Server {
         }
     }
 
+    /// Fails if it, or an earlier life that it knows no more, has seen an invariant broken.
+    pub async fn no_invariant_broke(&self) -> Result<()> {
+        let violations = self.metrics().await?.sum("partita_invariant_violations_total").unwrap_or(0.0);
+        ensure!(violations == 0.0, "partita_invariant_violations_total is {violations}");
+        match self.log().lines().find(|line| line.contains("an invariant was about to break")) {
+            Some(line) => bail!("an earlier life of the server said: {line}"),
+            None => Ok(()),
+        }
+    }
+
     fn end(&mut self) {
         // Both fail only if the process has ended already, which is what is wanted.
         let _ = self.child.kill();

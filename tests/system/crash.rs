@@ -40,6 +40,7 @@ async fn nothing_acknowledged_is_lost_or_reordered_when_the_process_is_killed_mi
     let read = observe::spot_check(&client, &history.ends, 20).await.unwrap();
     assert!(read > 20, "{read} chunks were read back");
     server.never_panicked().unwrap();
+    server.no_invariant_broke().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

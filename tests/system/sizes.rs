@@ -17,6 +17,7 @@ async fn payloads_from_nothing_to_100_mb_come_back_byte_for_byte() {
     let sizes = [0, 1, 10_000, 1_000_000, 30_000_000, MAX_TASK];
     scenario::sizes_come_back(&server.client(), &sizes, &mut Random::from_env()).await.unwrap();
     server.never_panicked().unwrap();
+    server.no_invariant_broke().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -358,6 +358,7 @@ impl<'a> Run<'a> {
         .concat();
         for worker in &self.workers {
             never_panicked_but_as_told(worker)?;
+            worker.no_invariant_broke().await?;
         }
         self.door.never_panicked()?;
         Ok(Seen {
