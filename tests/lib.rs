@@ -3,6 +3,6 @@
 mod support;
 
 pub use support::{
-    checkers, checkers_starts, client, history, journal, kafka, ledger, load, metrics, observe, payload,
-    ports, process, random, scenario, server, size, wait,
+    checkers, checkers_starts, client, disk, history, journal, kafka, ledger, load, metrics, observe,
+    payload, ports, process, random, scenario, server, size, wait,
 };

@@ -1,11 +1,22 @@
 //! What the clients of a run know: every attempt is entered before it is made, so one that is never answered stays unknown.
 
 use crate::history::{Attempt, Outcome, Position};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
 
 /// The clients' side of a history. Cheap to clone; the clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Ledger(Arc<Mutex<Vec<Attempt>>>);
+pub struct Ledger(Arc<Mutex<Vec<Entry>>>);
+
+/// An attempt, and when it was made and answered.
+#[derive(Debug, Clone)]
+struct Entry {
+    attempt: Attempt,
+    made: SystemTime,
+    answered: Option<SystemTime>,
+}
 
 /// An attempt that was entered and not answered yet.
 #[derive(Debug)]
@@ -15,29 +26,40 @@ pub struct Invocation(usize);
 impl Ledger {
     /// Enters an attempt that is about to be made.
     pub fn invoke(&self, key: &str, sequence: u64, digest: &str) -> Invocation {
-        let mut attempts = self.lock();
-        attempts.push(Attempt {
-            key: key.into(),
-            sequence,
-            digest: digest.into(),
-            outcome: Outcome::Unknown,
-        });
-        Invocation(attempts.len() - 1)
+        let attempt = Attempt { key: key.into(), sequence, digest: digest.into(), outcome: Outcome::Unknown };
+        let mut entries = self.lock();
+        entries.push(Entry { attempt, made: SystemTime::now(), answered: None });
+        Invocation(entries.len() - 1)
     }
 
     /// Says how it went.
     pub fn answer(&self, invocation: Invocation, outcome: Outcome) {
-        self.lock()[invocation.0].outcome = outcome;
+        let entry = &mut self.lock()[invocation.0];
+        entry.attempt.outcome = outcome;
+        entry.answered = Some(SystemTime::now());
     }
 
     /// Everything so far.
     pub fn attempts(&self) -> Vec<Attempt> {
-        self.lock().clone()
+        self.lock().iter().map(|entry| entry.attempt.clone()).collect()
+    }
+
+    /// What the clients knew at that time.
+    pub fn as_of(&self, time: SystemTime) -> Self {
+        let mut entries = self.lock().clone();
+        entries.retain(|entry| entry.made < time);
+        for entry in &mut entries {
+            if entry.answered.is_some_and(|answered| answered >= time) {
+                entry.attempt.outcome = Outcome::Unknown;
+                entry.answered = None;
+            }
+        }
+        Self(Arc::new(Mutex::new(entries)))
     }
 
     /// Where the acknowledged tasks are.
     pub fn acknowledged(&self) -> Vec<Position> {
-        let ok = |attempt: &Attempt| match attempt.outcome {
+        let ok = |entry: &Entry| match entry.attempt.outcome {
             Outcome::Ok(position) => Some(position),
             Outcome::Failed | Outcome::Unknown => None,
         };
@@ -46,8 +68,8 @@ impl Ledger {
 
     /// How many attempts were acknowledged, refused, and neither.
     pub fn counts(&self) -> Counts {
-        self.lock().iter().fold(Counts::default(), |mut counts, attempt| {
-            match attempt.outcome {
+        self.lock().iter().fold(Counts::default(), |mut counts, entry| {
+            match entry.attempt.outcome {
                 Outcome::Ok(_) => counts.ok += 1,
                 Outcome::Failed => counts.failed += 1,
                 Outcome::Unknown => counts.unknown += 1,
@@ -56,7 +78,7 @@ impl Ledger {
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Vec<Attempt>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Entry>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,6 +1,7 @@
 pub mod checkers;
 pub mod checkers_starts;
 pub mod client;
+pub mod disk;
 pub mod history;
 pub mod journal;
 pub mod kafka;

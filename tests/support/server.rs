@@ -1,6 +1,6 @@
 //! The real binary: started, killed, stopped and started again, on the same directory and ports.
 
-use crate::{client::Client, history::Position, metrics::Metrics, ports, process, wait};
+use crate::{client::Client, disk::Watch, history::Position, metrics::Metrics, ports, process, wait};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use std::{
@@ -69,6 +69,7 @@ pub struct Setup {
     journal_worker: Option<Vec<String>>,
     front: SocketAddr,
     admin: SocketAddr,
+    watch: Option<Watch>,
 }
 
 impl Setup {
@@ -76,7 +77,7 @@ impl Setup {
     pub fn embedded() -> Self {
         let home = Arc::new(tempfile::Builder::new().prefix("partita-test-").tempdir().expect("a directory"));
         let (front, admin) = (ports::address(), ports::address());
-        Self { home, settings: Vec::new(), role: None, journal_worker: None, front, admin }
+        Self { home, settings: Vec::new(), role: None, journal_worker: None, front, admin, watch: None }
     }
 
     /// The same directory, on other ports.
@@ -102,6 +103,21 @@ impl Setup {
         let mut arguments = vec![format!("{name}.journal")];
         arguments.extend(manners.iter().map(|&argument| argument.to_owned()));
         Self { journal_worker: Some(arguments), ..self.beside() }
+    }
+
+    /// The disk under the server is watched.
+    pub fn watched(mut self) -> Self {
+        self.watch = Some(Watch::over(self.home()));
+        self
+    }
+
+    /// The watch over its disk.
+    ///
+    /// # Panics
+    ///
+    /// If it is not `watched`.
+    pub fn watch(&self) -> &Watch {
+        self.watch.as_ref().expect("a setup that is watched")
     }
 
     /// The directory it runs in: the log and the recordings are below `partita-data`.
@@ -166,6 +182,9 @@ impl Setup {
                 command
             }
         };
+        if let Some(watch) = &self.watch {
+            command.envs(watch.environment()?);
+        }
         command.current_dir(self.home()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("{command:?}"))?;
         Ok(Server { setup: self.clone(), child, log_path })

@@ -1,5 +1,6 @@
 //! kill -9 in the middle of a load: everything acknowledged is handled, in order, and committed.
 
+use crate::PARTITIONS;
 use partita_tests::{
     checkers::{self, Bounds},
     load::Load,
@@ -9,8 +10,6 @@ use partita_tests::{
     size,
 };
 use std::time::Duration;
-
-const PARTITIONS: usize = 16;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_or_reordered_when_the_process_is_killed_mid_load() {

@@ -6,7 +6,11 @@ mod config;
 mod crash;
 mod dashboard;
 mod memory;
+mod power_loss;
 mod readme;
 mod session;
 mod shutdown;
 mod sizes;
+
+/// Of the embedded log, as it is configured by default.
+const PARTITIONS: usize = 16;
