@@ -5,6 +5,7 @@
 mod config;
 mod crash;
 mod dashboard;
+mod disk;
 mod memory;
 mod power_loss;
 mod readme;

@@ -26,7 +26,7 @@ fn setup() -> Setup {
 async fn every_acknowledged_task_is_there_and_in_order_wherever_the_power_goes() {
     let mut random = Random::from_env();
     let images = number("PARTITA_TEST_IMAGES", 24);
-    let tasks = number("PARTITA_TEST_TASKS", 500);
+    let tasks = number("PARTITA_TEST_TASKS", 150);
     let (ledger, changes) = recorded(tasks, &mut random).await.unwrap();
     let mut cuts: Vec<u64> = (0..images).map(|_| random.below(changes.len() as u64)).collect();
     cuts.sort_unstable();
@@ -48,7 +48,7 @@ async fn every_acknowledged_task_is_there_and_in_order_wherever_the_power_goes()
 async fn recorded(tasks: u64, random: &mut Random) -> Result<(Ledger, Vec<Change>)> {
     let setup = setup().watched();
     let server = setup.start().await?;
-    let load = Load { tasks, keys: 60, clients: 12, sizes: 100..=600_000, ..Load::default() };
+    let load = Load { tasks, keys: 60, clients: 12, sizes: 100..=5_000_000, ..Load::default() };
     let ledger = load.start(setup.front(), Random::new(random.bits())).finish().await?;
     server.committed_is_end(PARTITIONS, &ledger.acknowledged(), Duration::from_secs(60)).await?;
     let status = server.stop(Duration::from_secs(30)).await?;
