@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod discontinuity;
+mod fatal;
 mod faults;
 mod ledger;
 mod memory;

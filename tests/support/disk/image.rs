@@ -165,7 +165,11 @@ impl Disk {
     /// Writes what may be left, by the dice, below `root`.
     pub fn crash(&self, root: &Path, random: &mut Random) -> Result<()> {
         let mut names = self.durable.clone();
-        let kept = random.below(self.pending.len() as u64 + 1) as usize;
+        let kept = match random.below(4) {
+            0 => 0,
+            1 => self.pending.len(),
+            _ => random.below(self.pending.len() as u64 + 1) as usize,
+        };
         for change in self.pending.iter().take(kept) {
             give(&mut names, &change.path, change.node);
         }
