@@ -165,7 +165,7 @@ impl Supervisor {
             load[started.arbiter] += usize::from(*other != partition);
         }
         let arbiter = (0..load.len()).min_by_key(|&index| load[index]).unwrap_or_default();
-        // Asked each time: a log that was away at the start did not know it then.
+        // Asked now: a log that was away at the start did not know it then, but no partition is assigned before it does.
         let topic_id = self.setup.log.topic_id().into();
         let assignment = Assignment { topic: self.topic.clone(), topic_id, partition, epoch };
         let parked = match self.offered.remove(&partition) {

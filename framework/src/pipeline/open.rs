@@ -33,7 +33,7 @@ pub(crate) async fn open(config: &Config, memory: &MemoryBudget, role: Role) -> 
                 kafka::admin::refuse_unfit(&config.log.kafka, max_task)?;
                 let log = KafkaLog::connect(&config.log.kafka, max_task, queue_bytes)?;
                 let consumer = match role.works() {
-                    true => Some(KafkaConsumer::new(&config.log.kafka, limits, prefetch, max_task)?),
+                    true => Some(KafkaConsumer::new(&config.log.kafka, &log, limits, prefetch, max_task)?),
                     false => None,
                 };
                 Ok((log, consumer.map(|consumer| Box::new(consumer) as Box<dyn TaskConsumer>)))

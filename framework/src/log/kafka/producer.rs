@@ -11,7 +11,7 @@ use super::{
     lend::{Deliveries, Lender},
     lookup::Lookup,
     settings::{Role, client_config},
-    watch::{Standing, Trouble, Watch},
+    watch::{Identity, Standing, Trouble, Watch},
 };
 use crate::log::{
     AppendError, AppendFuture, ExtentFuture, JournalFuture, JournalRead, LogHealth, NewRecord, NotWritten,
@@ -30,7 +30,7 @@ use rdkafka::{
 };
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
@@ -85,7 +85,7 @@ struct Shared {
     ready: AtomicBool,
     alarmed: Arc<AtomicBool>,
     alarm: Sender<()>,
-    identity: OnceLock<String>,
+    identity: Identity,
     closing: AtomicBool,
     stop: AtomicBool,
 }
@@ -97,7 +97,8 @@ impl KafkaLog {
         // A parked record needs room for its reason.
         let client_config =
             client_config(config, Role::Producer { queue_bytes }, max_task + super::settings::RECORD_ROOM)?;
-        let watch = Watch::new(config, max_task)?;
+        let identity = Identity::default();
+        let watch = Watch::new(config, max_task, identity.clone())?;
         let (alarm, alarms) = bounded(1);
         let alarmed = Arc::new(AtomicBool::new(false));
         let meters = Arc::new([Meters::new(&config.topic), Meters::new(&parking_topic(&config.topic))]);
@@ -114,7 +115,7 @@ impl KafkaLog {
             ready: AtomicBool::new(false),
             alarmed,
             alarm,
-            identity: OnceLock::new(),
+            identity,
             closing: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
@@ -126,6 +127,10 @@ impl KafkaLog {
             move || shared.keep_watch(watch, &alarms)
         })?;
         Ok(Arc::new(Self { shared, lookup: Lookup::new(config, max_task) }))
+    }
+
+    pub(super) fn identity(&self) -> Identity {
+        self.shared.identity.clone()
     }
 }
 
@@ -287,9 +292,6 @@ impl Shared {
             let alarmed = self.alarmed.swap(false, Ordering::SeqCst);
             let delivering = std::mem::replace(&mut delivered, self.delivered.load(Ordering::Relaxed))
                 != self.delivered.load(Ordering::Relaxed);
-            if let Some(id) = watch.identity() {
-                let _ = self.identity.set(id.to_owned());
-            }
             match standing.judge(answer, alarmed, delivering, asked, Instant::now()) {
                 Some(Ok(())) => self.set_health(LogHealth::Ready),
                 Some(Err(Trouble::Away(reason))) => self.set_health(LogHealth::Away(reason)),

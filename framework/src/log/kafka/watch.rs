@@ -15,7 +15,7 @@ use rdkafka::{
     error::{KafkaError, RDKafkaErrorCode},
 };
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -39,13 +39,17 @@ pub(super) enum Trouble {
     Mismatch(String),
 }
 
+/// The topic's id, or what comes closest on a cluster that has none, once it is known. The watches of one process share it: to all of
+/// them it is the same topic, and none of them is content before it is known.
+pub(super) type Identity = Arc<OnceLock<String>>;
+
 /// A client that only asks questions.
 pub(super) struct Watch {
     config: KafkaConfig,
     max_task: u64,
     client: Arc<BaseConsumer<NoGroup>>,
     verified: bool,
-    identity: Option<String>,
+    identity: Identity,
     identity_asked: Option<Instant>,
 }
 
@@ -65,7 +69,7 @@ impl rdkafka::consumer::ConsumerContext for NoGroup {}
 
 impl Watch {
     /// A watch over the topic of `config`. Needs no broker yet.
-    pub(super) fn new(config: &KafkaConfig, max_task: u64) -> Result<Self, Error> {
+    pub(super) fn new(config: &KafkaConfig, max_task: u64, identity: Identity) -> Result<Self, Error> {
         let client: BaseConsumer<NoGroup> = client_config(config, Role::Admin, max_task)?
             .create_with_context(NoGroup)
             .map_err(|error| Error::Log(format!("cannot make a Kafka client: {error}")))?;
@@ -74,7 +78,7 @@ impl Watch {
             max_task,
             client: Arc::new(client),
             verified: false,
-            identity: None,
+            identity,
             identity_asked: None,
         })
     }
@@ -103,11 +107,6 @@ impl Watch {
             self.identity_asked = Some(Instant::now());
         }
         Ok(())
-    }
-
-    /// The topic's id, or what comes closest on a cluster that has none; known after the first good `probe`.
-    pub(super) fn identity(&self) -> Option<&str> {
-        self.identity.as_deref()
     }
 
     /// The end of each partition, from its leader, in one request to each.
@@ -161,22 +160,21 @@ impl Watch {
         let found = match found {
             Some(id) => id,
             None => {
-                let cluster = self.client.client().fetch_cluster_id(PROBE_TIMEOUT).unwrap_or_default();
+                let cluster = self.client.client().fetch_cluster_id(PROBE_TIMEOUT);
+                let cluster =
+                    cluster.ok_or_else(|| Trouble::Away("the cluster does not say its id".into()))?;
                 format!("{cluster}/{topic}")
             }
         };
-        match &self.identity {
-            None => {
-                self.identity = Some(found);
-                Ok(())
-            }
-            Some(known) if *known == found => Ok(()),
-            Some(known) => Err(Trouble::Mismatch(format!(
-                "topic {topic} was deleted and made again (its id was {known} and is {found}): offsets of before mean other tasks now. \
-                 Stop every process of group {}, delete the group's offsets, and start again",
-                self.config.group
-            ))),
+        let known = self.identity.get_or_init(|| found.clone());
+        if *known == found {
+            return Ok(());
         }
+        Err(Trouble::Mismatch(format!(
+            "topic {topic} was deleted and made again (its id was {known} and is {found}): offsets of before mean other tasks now. \
+             Stop every process of group {}, delete the group's offsets, and start again",
+            self.config.group
+        )))
     }
 }
 

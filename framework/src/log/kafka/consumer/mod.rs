@@ -11,6 +11,7 @@ mod starts;
 mod tail;
 
 use super::{
+    KafkaLog,
     native::NativeConsumer,
     settings::{Role, client_config},
     watch::Watch,
@@ -35,10 +36,12 @@ pub struct KafkaConsumer {
 }
 
 impl KafkaConsumer {
-    /// A consumer that joins the group once it is run. Needs no broker yet: fails only for a wrong configuration. `prefetch_bytes` is
-    /// what may be fetched ahead of the actors.
+    /// A consumer of the topic that `log` writes to. It joins the group once it is run, and begins with no partition before the
+    /// topic's id is known. Needs no broker yet: fails only for a wrong configuration. `prefetch_bytes` is what may be fetched ahead
+    /// of the actors.
     pub fn new(
         config: &KafkaConfig,
+        log: &KafkaLog,
         limits: DeliveryLimits,
         prefetch_bytes: u64,
         max_task: u64,
@@ -46,7 +49,7 @@ impl KafkaConsumer {
         let settings = client_config(config, Role::Consumer { prefetch_bytes }, max_task)?;
         let native = NativeConsumer::new(&settings, &config.topic)
             .map_err(|error| Error::Log(format!("cannot make a Kafka consumer: {error}")))?;
-        let watch = Watch::new(config, max_task)?;
+        let watch = Watch::new(config, max_task, log.identity())?;
         let session = settings.get("session.timeout.ms").and_then(|value| value.trim().parse().ok());
         Ok(Self {
             config: config.clone(),
