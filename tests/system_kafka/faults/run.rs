@@ -277,17 +277,20 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Until nothing is parked.
+    /// Until nothing is parked: as long as it gets less.
     async fn redrive_all(&self) -> Result<()> {
         std::fs::write(self.door.setup().home().join("mended"), "")?;
-        wait::until("nothing is parked", Duration::from_secs(60), async || match self.parked().await? {
-            0 => Ok(Some(())),
-            parked => {
+        let mut before = self.parked().await?;
+        while before > 0 {
+            before = wait::until("fewer tasks are parked", Duration::from_secs(60), async || {
                 self.redrive().await?;
-                bail!("{parked} tasks are parked")
-            }
-        })
-        .await
+                let parked = self.parked().await?;
+                ensure!(parked < before, "{parked} tasks are parked");
+                Ok(Some(parked))
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     /// Reads what is committed and then what has ended: in this order the second covers the first.
