@@ -384,7 +384,13 @@ impl Server {
         }
     }
 
-    /// Fails if it, or an earlier life that it knows no more, has seen an invariant broken.
+    /// Fails if it has panicked or seen an invariant broken, earlier lives on the same ports included.
+    pub async fn is_sound(&self) -> Result<()> {
+        self.never_panicked()?;
+        self.no_invariant_broke().await
+    }
+
+    /// Fails if it counts a broken invariant, or the log of an earlier life speaks of one.
     pub async fn no_invariant_broke(&self) -> Result<()> {
         let violations = self.metrics().await?.sum("partita_invariant_violations_total").unwrap_or(0.0);
         ensure!(violations == 0.0, "partita_invariant_violations_total is {violations}");

@@ -70,8 +70,7 @@ async fn after_the_cut(disk: &Disk, ledger: &Ledger, random: &mut Random) -> Res
     let wrong = checkers::violations(&observer.history(ledger), Bounds::default());
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     server.client().accept("another", "one more").await?;
-    server.never_panicked()?;
-    server.no_invariant_broke().await?;
+    server.is_sound().await?;
     let status = server.stop(Duration::from_secs(30)).await?;
     ensure!(status.success(), "{status}");
     Ok(())

@@ -40,7 +40,7 @@ async fn sigterm_under_load_loses_nothing_and_ends_with_0_within_the_deadline() 
     let mut observer = Observer::default();
     observer.look(&server.client(), &[]).await.unwrap();
     assert_eq!(checkers::violations(&observer.history(&ledger), Bounds::default()), Vec::<String>::new());
-    server.never_panicked().unwrap();
+    server.is_sound().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

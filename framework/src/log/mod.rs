@@ -28,7 +28,8 @@ pub trait TaskLog: Send + Sync + 'static {
     /// The task topic's name.
     fn topic(&self) -> &str;
 
-    /// The identity of the topic: another one under the same name has another id.
+    /// The identity of the topic: another one under the same name has another id. Empty as long as it is not known; the consumer offers
+    /// no partition before it is.
     fn topic_id(&self) -> &str;
 
     /// The pinned number of partitions.

@@ -363,7 +363,7 @@ impl<'a> Run<'a> {
             never_panicked_but_as_told(worker)?;
             worker.no_invariant_broke().await?;
         }
-        self.door.never_panicked()?;
+        self.door.is_sound().await?;
         Ok(Seen {
             acknowledged: ledger.counts().ok,
             lost: lost.len(),

@@ -139,7 +139,6 @@ impl TaskLog for KafkaLog {
         &self.shared.config.topic
     }
 
-    /// Empty until the brokers were reached.
     fn topic_id(&self) -> &str {
         self.shared.identity.get().map_or("", String::as_str)
     }
