@@ -277,20 +277,17 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Until nothing is parked: as long as it gets less.
+    /// Until nothing is parked.
     async fn redrive_all(&self) -> Result<()> {
         std::fs::write(self.door.setup().home().join("mended"), "")?;
-        let mut before = self.parked().await?;
-        while before > 0 {
-            before = wait::until("fewer tasks are parked", Duration::from_secs(60), async || {
+        wait::until("nothing is parked", Duration::from_secs(60), async || match self.parked().await? {
+            0 => Ok(Some(())),
+            parked => {
                 self.redrive().await?;
-                let parked = self.parked().await?;
-                ensure!(parked < before, "{parked} tasks are parked");
-                Ok(Some(parked))
-            })
-            .await?;
-        }
-        Ok(())
+                bail!("{parked} tasks are parked")
+            }
+        })
+        .await
     }
 
     /// Reads what is committed and then what has ended: in this order the second covers the first.
