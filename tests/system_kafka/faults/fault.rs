@@ -6,6 +6,9 @@ use std::time::Duration;
 /// `session.timeout.ms` of the workers: how long the group waits for one that is gone.
 pub(super) const SESSION: Duration = Duration::from_secs(6);
 
+/// `broker.session.timeout.ms`, as it is by default: how long the controller waits for a broker that is gone.
+const BROKER_SESSION: Duration = Duration::from_secs(9);
+
 /// What is done to a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
@@ -85,9 +88,18 @@ impl Fault {
         !matches!(self, Self::WorkerStopped | Self::DoorKilled | Self::HandlerFails | Self::HandlerHangs)
     }
 
-    /// How long a partition may stand still, where that is known: a session and three seconds after the loss of one worker.
+    /// How long a partition may stand still, where that is known. After the loss of one worker: a session, and three seconds. After that of a
+    /// broker: until the controller has noticed it; then, if it was the group's coordinator, every member's session may have ended, and
+    /// the group waits as long again for those that do not come back.
     pub(super) fn recovers_within(self) -> Option<Duration> {
-        matches!(self, Self::WorkerKilled | Self::WorkerPaused).then_some(SESSION + Duration::from_secs(3))
+        let reserve = Duration::from_secs(3);
+        match self {
+            Self::WorkerKilled | Self::WorkerPaused => Some(SESSION + reserve),
+            Self::BrokerStopped | Self::BrokerKilled | Self::BrokerPaused => {
+                Some(BROKER_SESSION + SESSION + SESSION + reserve)
+            }
+            _ => None,
+        }
     }
 
     /// Whether a producer may lose a partition's leader: INVARIANTS.md, 10.

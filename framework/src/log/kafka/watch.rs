@@ -187,7 +187,8 @@ pub(super) enum End {
     Last,
 }
 
-/// The first or last offsets of partitions; those that are not known now are left out.
+/// The first or last offsets of partitions; those that are not known now are left out, and their leaders looked for anew: librdkafka
+/// does that by itself only for a topic that the client subscribes to or writes to.
 pub(super) fn offsets<C: rdkafka::consumer::ConsumerContext>(
     client: &BaseConsumer<C>,
     topic: &str,
@@ -203,17 +204,24 @@ pub(super) fn offsets<C: rdkafka::consumer::ConsumerContext>(
         };
         list.add_partition_offset(topic, partition.0 as i32, question).map_err(|error| error.to_string())?;
     }
-    let answer = client.offsets_for_times(list, timeout).map_err(|error| error.to_string())?;
-    Ok(answer
-        .elements()
+    let asked = list.count();
+    let answer = client.offsets_for_times(list, timeout).map_err(|error| error.to_string());
+    let known: Vec<_> = answer
         .iter()
+        .flat_map(TopicPartitionList::elements)
         .filter_map(|element| match (element.error(), element.offset()) {
             (Ok(()), rdkafka::Offset::Offset(offset)) => {
                 Some((Partition(element.partition() as u32), Offset(offset as u64)))
             }
             _ => None,
         })
-        .collect())
+        .collect();
+    if known.len() < asked
+        && let Err(error) = client.fetch_metadata(Some(topic), PROBE_TIMEOUT)
+    {
+        tracing::debug!(%error, topic, "the leaders of a topic could not be looked for");
+    }
+    answer.map(|_| known)
 }
 
 /// What to say of a cluster that does not answer.
