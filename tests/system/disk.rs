@@ -7,6 +7,7 @@ use partita_tests::{
     disk::Watch,
     load::Load,
     observe::{self, Observer},
+    payload,
     random::Random,
     server::{Server, Setup},
     wait,
@@ -38,6 +39,10 @@ async fn with_a_load(trouble: Trouble) -> Result<()> {
     let mut running = load.start(setup.front(), Random::new(random.bits()));
     for part in 1..=2 {
         running.accepted_at_least(part * 100).await?;
+        wait::until("there is something to read", PATIENCE, async || {
+            Ok((observe::ends(&server.client()).await?.len() >= 40).then_some(()))
+        })
+        .await?;
         (trouble.set)(setup.watch(), true)?;
         refused(&server, trouble.code).await?;
         let reason = server.not_ready(PATIENCE).await?;
@@ -68,7 +73,7 @@ async fn with_a_load(trouble: Trouble) -> Result<()> {
 /// Waits until a task is refused with 503 and this code, and `Retry-After`.
 async fn refused(server: &Server, code: &str) -> Result<()> {
     wait::until("a task is refused", PATIENCE, async || {
-        let answer = server.client().post(PROBE, "a task that does not fit any more").await?;
+        let answer = server.client().post(PROBE, payload::make(PROBE, 0, 1_000)).await?;
         let body = answer.text();
         ensure!(answer.status == 503 && body.contains(code), "{}: {body}", answer.status);
         ensure!(answer.header("retry-after").is_some(), "without Retry-After");
