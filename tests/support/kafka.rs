@@ -8,7 +8,7 @@ use prost::Message as _;
 use rdkafka::{
     ClientConfig, TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
-    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
+    error::KafkaResult,
     message::{Headers, Message},
 };
 use std::{
@@ -114,7 +114,7 @@ impl Kafka {
         let consumer = self.consumer(topic)?;
         let mut wanted = TopicPartitionList::new();
         wanted.add_partition_range(topic, 0, partitions as i32 - 1);
-        let committed = coordinated(|| consumer.committed_offsets(wanted.clone(), PATIENCE))?;
+        let committed = answer(|| consumer.committed_offsets(wanted.clone(), PATIENCE))?;
         let known = committed.elements().into_iter().filter_map(|element| {
             let offset = u64::try_from(element.offset().to_raw()?).ok()?;
             Some(Position { partition: Partition(element.partition() as u32), offset: Offset(offset) })
@@ -126,7 +126,7 @@ impl Kafka {
     pub fn ends(&self, topic: &str, partitions: u32) -> Result<BTreeMap<Partition, Offset>> {
         let consumer = self.consumer(topic)?;
         let end = |partition| {
-            let (_, end) = consumer.fetch_watermarks(topic, partition as i32, PATIENCE)?;
+            let (_, end) = answer(|| consumer.fetch_watermarks(topic, partition as i32, PATIENCE))?;
             Ok((Partition(partition), Offset(end as u64)))
         };
         (0..partitions).map(end).collect()
@@ -145,7 +145,8 @@ impl Kafka {
         consumer.assign(&from)?;
         let mut parked = Vec::new();
         while !ends.is_empty() {
-            let message = consumer.poll(PATIENCE).context("the parking topic is silent")??;
+            let message =
+                answer(|| consumer.poll(PATIENCE).transpose())?.context("the parking topic is silent")?;
             let partition = Partition(message.partition() as u32);
             let headers = message.headers().context("a record of the parking topic has a header")?;
             let note = headers.iter().find_map(|header| header.value).context("with a value")?;
@@ -178,19 +179,15 @@ impl Kafka {
     }
 }
 
-/// Asks a group's coordinator, again while it moves to another broker.
-fn coordinated<T>(ask: impl Fn() -> KafkaResult<T>) -> KafkaResult<T> {
+/// Asks the cluster, and again while it cannot answer: leaders and coordinators move in these tests, and brokers come back.
+fn answer<T>(ask: impl Fn() -> KafkaResult<T>) -> KafkaResult<T> {
     let start = Instant::now();
     loop {
         let answer = ask();
-        let moves = |code| {
-            use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
-            matches!(code, CoordinatorLoadInProgress | CoordinatorNotAvailable | NotCoordinator)
-        };
-        match answer.as_ref().err().and_then(KafkaError::rdkafka_error_code) {
-            Some(code) if moves(code) && start.elapsed() < PATIENCE => sleep(Duration::from_millis(100)),
-            _ => return answer,
+        if answer.is_ok() || start.elapsed() > PATIENCE {
+            return answer;
         }
+        sleep(Duration::from_millis(100));
     }
 }
 
