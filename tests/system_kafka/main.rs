@@ -5,6 +5,7 @@
 mod discontinuity;
 mod fatal;
 mod faults;
+mod handover;
 mod ledger;
 mod memory;
 mod outage;

@@ -222,6 +222,13 @@ impl NativeConsumer {
         u32::try_from(generation).ok().filter(|&generation| generation > 0)
     }
 
+    /// Lets the member join again without waiting. librdkafka sends one JoinGroup a second at most, and forgets the last one when it hears
+    /// of the topic's metadata (`rkcg_join_intvl`). A cooperative rebalance has two rounds, and all members wait for the slowest: a new
+    /// member would keep partitions without an owner for the rest of its second.
+    pub(super) fn skip_join_backoff(&self) -> KafkaResult<()> {
+        self.client.fetch_metadata(Some(&self.topic), Duration::from_secs(1)).map(drop)
+    }
+
     /// Pauses or resumes partitions.
     pub(super) fn set_paused(&self, partitions: &[Partition], paused: bool) {
         let list = self.list(partitions.iter().map(|&partition| (partition, 0)));

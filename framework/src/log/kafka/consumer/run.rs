@@ -33,7 +33,10 @@ use std::{
 const ROUND_RECORDS: u64 = 1024;
 const ROUND_BYTES: u64 = 8 << 20;
 /// How long a poll waits when nothing is to be looked at meanwhile; commands wake it.
-const IDLE: Duration = Duration::from_millis(250);
+const IDLE: Duration = Duration::from_millis(100);
+/// How often the client is asked for its standing in the group. Its main thread looks whether a heartbeat is due once a second, and
+/// whenever it is asked something: without this a rebalance is heard of up to a second late, whatever `heartbeat.interval.ms` is.
+const ATTEND: Duration = Duration::from_millis(100);
 /// How often paused partitions are looked at, and failed seeks tried again.
 const ATTENTIVE: Duration = Duration::from_millis(5);
 /// How long a seek may take.
@@ -77,6 +80,7 @@ struct Member {
     /// Lanes whose seek has not succeeded yet.
     reopening: Vec<Lane>,
     joined: bool,
+    attended: Instant,
     lease: Lease,
     tenure: Tenure,
     began: Instant,
@@ -114,6 +118,7 @@ pub(super) fn run(consumer: KafkaConsumer, port: ConsumerPort) {
         owned: BTreeSet::new(),
         reopening: Vec::new(),
         joined: false,
+        attended: Instant::now(),
         lease: Lease::new(session),
         tenure,
         began: Instant::now(),
@@ -185,7 +190,7 @@ impl Member {
         self.let_catch_up();
         self.regulate();
         self.reopen();
-        self.check_joined();
+        self.attend();
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.meters.last_poll.set(now.as_secs_f64());
         end

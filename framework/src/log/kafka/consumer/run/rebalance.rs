@@ -3,10 +3,11 @@
 
 use super::{
     super::starts::{self, Found},
-    Member, Pending,
+    ATTEND, Member, Pending,
 };
 use crate::log::{ConsumerEvent, Lane};
 use partita_core::{Intent, Partition};
+use std::{thread, time::Instant};
 
 impl Member {
     fn next_intent(&mut self) -> Intent {
@@ -14,8 +15,16 @@ impl Member {
         Intent(self.intents)
     }
 
-    pub(super) fn check_joined(&mut self) {
-        if !self.joined && self.native.generation().is_some() {
+    /// Keeps the client's main thread at its heartbeats, and learns when the group was joined.
+    pub(super) fn attend(&mut self) {
+        if self.attended.elapsed() >= ATTEND {
+            self.check_joined();
+        }
+    }
+
+    fn check_joined(&mut self) {
+        self.attended = Instant::now();
+        if self.native.generation().is_some() && !self.joined {
             self.joined = true;
             self.emit(ConsumerEvent::Joined);
         }
@@ -37,6 +46,7 @@ impl Member {
 
     pub(super) fn offered(&mut self, partitions: Vec<Partition>) {
         self.check_joined();
+        self.expect_another_round();
         if partitions.is_empty() {
             return said("assignment", self.native.assign(&[]));
         }
@@ -47,6 +57,19 @@ impl Member {
             .inspect_err(|error| tracing::error!(%error, "cannot start a thread to find start offsets"))
             .ok();
         self.pending = Some(Pending::Assign { intent, starts: None, _search: search });
+    }
+
+    /// The others may have to give something up first, and all then join once more.
+    fn expect_another_round(&self) {
+        let native = self.native.clone();
+        let ask = move || {
+            if let Err(error) = native.skip_join_backoff() {
+                tracing::debug!(%error, "the next round of a rebalance may have to wait for a second");
+            }
+        };
+        if let Err(error) = thread::Builder::new().name("partita-kafka-rejoin".into()).spawn(ask) {
+            tracing::warn!(%error, "cannot start a thread to make a rebalance shorter");
+        }
     }
 
     pub(super) fn taken(&mut self, partitions: Vec<Partition>) {
