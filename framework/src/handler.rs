@@ -94,7 +94,8 @@ impl Assignment {
         self.partition.0
     }
 
-    /// The assignment's number: a later owner's is always greater.
+    /// The assignment's number: a later owner's is always greater, also where the group's generations begin anew, as when it changes
+    /// its protocol. Only a group whose committed offsets are gone begins with smaller ones.
     pub fn epoch(&self) -> u64 {
         self.epoch.0
     }

@@ -1,11 +1,12 @@
 //! The default handler: writes each payload as one object under its key, and serves them back.
 //!
 //! An object is named by the task's partition and offset and is never overwritten, so a redelivery changes nothing. It is durable when
-//! the task ends: what is committed survives a power loss.
+//! the task ends: what is committed survives a power loss. A former owner of a partition is refused as soon as its successor has begun.
 
 mod chunk;
 mod config;
 mod durable;
+mod fence;
 mod key_path;
 mod routes;
 mod store;
@@ -18,6 +19,7 @@ pub(crate) use store::Recordings;
 
 use bytes::Bytes;
 use chunk::{Chunk, timestamp};
+use fence::LaterClaim;
 use partita::{Task, TaskContext, TaskError, TaskHandler};
 use sha2::{Digest, Sha256};
 use std::{collections::HashSet, sync::Arc, time::SystemTime};
@@ -32,17 +34,22 @@ const REMEMBERED: usize = 4096;
 /// One partition's recorder.
 pub(crate) struct Recorder {
     recordings: Arc<Recordings>,
+    claimed: bool,
     seen: HashSet<Box<[u8]>>,
 }
 
 impl Recorder {
     /// For one assignment of one partition.
     pub(crate) fn new(recordings: Arc<Recordings>) -> Self {
-        Self { recordings, seen: HashSet::new() }
+        Self { recordings, claimed: false, seen: HashSet::new() }
     }
 
-    /// Writes a task's payload.
+    /// Writes a task's payload, unless a later owner has the partition.
     async fn record(&mut self, key: &[u8], chunk: Chunk, payload: Bytes) -> Result<(), TaskError> {
+        if let Some(later) = self.recordings.hold(&chunk, self.claimed).await.map_err(unavailable)? {
+            return Err(refused(&chunk, &later));
+        }
+        self.claimed = true;
         let seen = self.seen.contains(key);
         let put = self.recordings.put(key, &chunk, payload, seen).await.map_err(unavailable)?;
         if let Put::Conflict(there) = put {
@@ -91,4 +98,17 @@ async fn sha256(payload: Bytes) -> Result<String, TaskError> {
 /// A disk that is full or away is waited for: no task is given up over it.
 fn unavailable(error: object_store::Error) -> TaskError {
     TaskError::Unavailable { dependency: format!("the recordings directory ({error})"), retry_after: None }
+}
+
+/// A former owner waits until it hears that it is one: the task is its successor's.
+fn refused(chunk: &Chunk, later: &LaterClaim) -> TaskError {
+    let dependency = format!(
+        "the claim to partition {} in the recordings directory (a later owner has it: its epoch is {}, this one's {}; only if there is \
+         none, because the consumer group was made anew or the log comes from a backup, remove {})",
+        chunk.partition,
+        later.epoch,
+        chunk.epoch,
+        later.file.display()
+    );
+    TaskError::Unavailable { dependency, retry_after: None }
 }

@@ -1,9 +1,11 @@
-//! The recordings: a directory for each key, an object for each chunk.
+//! The recordings: a directory for each key, an object for each chunk; and beside the keys the partitions' fences.
 
 use super::{
     chunk::{Chunk, ChunkName},
     config::RecorderConfig,
-    durable, key_path,
+    durable,
+    fence::{Fence, LaterClaim},
+    key_path,
 };
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
@@ -80,6 +82,17 @@ impl Recordings {
         }
         let store = LocalFileSystem::new_with_prefix(&root).with_context(refused)?.with_fsync(config.sync);
         Ok(Self { store, root, sync: config.sync })
+    }
+
+    /// Whether a later owner has claimed the chunk's partition; else the chunk's writer has it. `claimed`: whether this writer had it
+    /// before.
+    pub(super) async fn hold(
+        &self,
+        chunk: &Chunk,
+        claimed: bool,
+    ) -> object_store::Result<Option<LaterClaim>> {
+        let fence = Fence::of(chunk, &self.root, self.sync);
+        durable::blocking(move || fence.hold(claimed)).await
     }
 
     /// Writes a chunk, durably where `sync` is set, all of it or nothing. `seen`: whether this writer has put a chunk of

@@ -1,3 +1,5 @@
+mod ownership;
+
 use super::*;
 use actix_web::{App, HttpServer};
 use proptest::prelude::*;
@@ -25,17 +27,25 @@ impl Fixture {
         record(&mut self.recorder(), key, chunk(0, offset, payload).await, payload).await
     }
 
+    /// All but the fences.
     fn files(&self) -> Vec<PathBuf> {
-        let mut found = Vec::new();
-        let mut unread = vec![self.dir.path().join("recordings")];
-        while let Some(dir) = unread.pop() {
-            for entry in std::fs::read_dir(dir).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() { unread.push(path) } else { found.push(path) }
-            }
-        }
-        found.sort();
-        found
+        let mut files = files_below(self.root());
+        files.retain(|path| !path.starts_with(self.fences()));
+        files
+    }
+
+    fn root(&self) -> PathBuf {
+        self.dir.path().join("recordings")
+    }
+
+    fn fences(&self) -> PathBuf {
+        self.root().join(fence::FENCES)
+    }
+
+    /// A recorder over another opening of the directory, as another process has it.
+    fn opened_again(&self) -> Recorder {
+        let config = RecorderConfig { dir: self.root(), sync: true };
+        Recorder::new(Arc::new(Recordings::open(&config).unwrap()))
     }
 
     fn the_file(&self) -> PathBuf {
@@ -43,6 +53,18 @@ impl Fixture {
         assert_eq!(files.len(), 1, "{files:?}");
         files.remove(0)
     }
+}
+
+fn files_below(root: PathBuf) -> Vec<PathBuf> {
+    let (mut found, mut unread) = (Vec::new(), vec![root]);
+    while let Some(dir) = unread.pop() {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() { unread.push(path) } else { found.push(path) }
+        }
+    }
+    found.sort();
+    found
 }
 
 async fn chunk(partition: u32, offset: u64, payload: &'static [u8]) -> Chunk {

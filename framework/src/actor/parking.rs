@@ -50,10 +50,12 @@ impl<W: Work> Runner<W> {
             end = page.next;
             next = (!page.at_end).then_some(page.next);
         }
-        self.journal_epoch = parked.claim(end, epoch);
-        if self.journal_epoch != epoch {
-            // The group's generations have begun anew. The next owner must learn of it before anything is written.
-            tracing::warn!(%partition, %epoch, journal_epoch = %self.journal_epoch, "the parking journal is of a former life of the group; its records go on from there");
+        let claimed = parked.claim(end, epoch);
+        if claimed != epoch {
+            // The group's generations have begun anew. The next owner must learn of it before anything is written, here or by the handler.
+            tracing::warn!(%partition, %epoch, %claimed, "the group's generations have begun anew; the partition goes on from its last owner's epoch");
+            self.setup.assignment.epoch = claimed;
+            self.ctx.assignment.epoch = claimed;
             self.finished.claimed();
             while !parked.is_confirmed() {
                 self.wait(TENURE).await?;
@@ -110,7 +112,7 @@ impl<W: Work> Runner<W> {
             let entry = Entry { position, weight };
             self.setup.parked.parked(&record.key, offset, entry, Cause::of(&note));
         } else {
-            self.setup.parked.closed(&record.key, offset, position, self.journal_epoch);
+            self.setup.parked.closed(&record.key, offset, position, self.setup.assignment.epoch);
         }
         metrics::counter!(names::PARKED_TASKS_TOTAL, "reason" => reason.label()).increment(1);
         Ok(end)
@@ -132,7 +134,7 @@ impl<W: Work> Runner<W> {
         let note =
             Parked { kind: Kind::Closed.into(), end: closing.into(), ..self.note(offset, label, reason) };
         let position = self.store(key.clone(), Bytes::new(), &note, offset).await?;
-        self.setup.parked.closed(key, offset, position, self.journal_epoch);
+        self.setup.parked.closed(key, offset, position, self.setup.assignment.epoch);
         metrics::counter!(names::PARKED_TASKS_ENDED_TOTAL, "outcome" => label).increment(1);
         Ok(())
     }
@@ -178,7 +180,7 @@ impl<W: Work> Runner<W> {
             group: self.setup.log.group().to_owned(),
             partition: assignment.partition(),
             offset: offset.0,
-            epoch: self.journal_epoch.0,
+            epoch: assignment.epoch(),
             attempts: self.ctx.attempt,
             parked_at_ms: SystemTime::now()
                 .duration_since(UNIX_EPOCH)

@@ -19,7 +19,7 @@ use crate::{
 };
 use actix::Recipient;
 use bytes::Bytes;
-use partita_core::{Breaker, BreakerPolicy, Epoch, Offset, RetryPolicy, retry};
+use partita_core::{Breaker, BreakerPolicy, Offset, RetryPolicy, retry};
 use std::{
     collections::BTreeMap,
     convert::Infallible,
@@ -89,8 +89,6 @@ pub(crate) struct Runner<W> {
     pub(super) finished: Finished,
     /// Parked tasks that were read before it is their turn.
     pub(super) ahead: Option<Ahead>,
-    /// What its records in the parking journal carry: the assignment's, or a greater one.
-    pub(super) journal_epoch: Epoch,
     pub(super) breaker: Breaker,
     pub(super) began: Instant,
     pub(super) now: Instant,
@@ -125,7 +123,6 @@ impl<W: Work> Runner<W> {
         };
         let now = Instant::now();
         let breaker = Breaker::new(setup.policy.breaker);
-        let journal_epoch = setup.assignment.epoch;
         Self {
             setup,
             lane,
@@ -134,7 +131,6 @@ impl<W: Work> Runner<W> {
             work: None,
             finished,
             ahead: None,
-            journal_epoch,
             breaker,
             began: now,
             now,

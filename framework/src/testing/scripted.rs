@@ -142,12 +142,18 @@ impl ScriptedLog {
         self.state().tell(ConsumerEvent::Fatal(reason.into()));
     }
 
-    /// The group is gone and made again: nothing is committed, nothing is owned, and generations begin anew. For another pipeline.
-    pub fn forget_group(&self) {
+    /// Generations begin anew and nothing is owned; what was committed stands, as where a group changes its protocol. For another
+    /// pipeline.
+    pub fn restart_generations(&self) {
         let mut state = self.state();
         (state.generation, state.events, state.commands) = (0, None, None);
         state.lanes.clear();
-        state.partitions.iter_mut().for_each(|stored| stored.committed = None);
+    }
+
+    /// The group is gone and made again: generations begin anew, nothing is owned, and nothing committed. For another pipeline.
+    pub fn forget_group(&self) {
+        self.restart_generations();
+        self.state().partitions.iter_mut().for_each(|stored| stored.committed = None);
     }
 
     /// The next `times` commits fail.

@@ -77,6 +77,33 @@ async fn nothing_is_committed_for_lost_partitions() {
 }
 
 #[actix_rt::test]
+async fn a_later_owner_has_the_greater_epoch_also_where_generations_begin_anew() {
+    let (ledger, log) = (Ledger::default(), ScriptedLog::new(1));
+    let script: Script = Arc::new(|_| Act::Succeed);
+    tokio::time::pause();
+    for life in 0..4 {
+        let (kept, script) = (ledger.clone(), script.clone());
+        let make = move |assignment: &Assignment| Single(Scripted::new(&kept, &script, assignment));
+        let spawner = spawner(Arc::new(make));
+        let pipeline = TestPipeline::over(log.clone(), config(), spawner, vec![actix_rt::Arbiter::current()]);
+        for _ in 0..4 - life {
+            log.assign(&[0]);
+            pipeline.owns(&[0]).await;
+            send(&pipeline, 0, 2).await;
+            pipeline.wait_until("all is committed", |pipeline| pipeline.log().is_settled()).await;
+            log.revoke(&[0]);
+            pipeline.wait_until("it is given back", |pipeline| !pipeline.log().owns(0)).await;
+        }
+        drop(pipeline);
+        log.restart_generations();
+    }
+    let starts = ledger.of(What::Start);
+    assert_eq!(starts.iter().map(|start| start.offset).collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
+    let epochs: Vec<u64> = starts.iter().step_by(2).map(|start| start.epoch).collect();
+    assert!(epochs.is_sorted_by(|former, later| former < later), "{epochs:?}");
+}
+
+#[actix_rt::test]
 async fn late_reports_of_a_former_assignment_are_ignored() {
     let (pipeline, ledger) = pipeline(config(), 1, |_| Act::After(SLOW)).await;
     send(&pipeline, 0, 3).await;
