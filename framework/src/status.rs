@@ -43,6 +43,7 @@ struct Owned {
     parked: Arc<ParkedTasks>,
     paused: bool,
     high_watermark: Option<Offset>,
+    endangered_before: Offset,
     halted: Option<String>,
 }
 
@@ -98,6 +99,8 @@ pub struct PartitionStatus {
     pub committable: Offset,
     /// The offset after the log's last record, as far as it is known.
     pub high_watermark: Option<Offset>,
+    /// Tasks below this offset that have not ended may soon be deleted by the log's retention.
+    pub endangered_before: Offset,
     /// Tasks that were delivered and have not ended.
     pub queue_tasks: u64,
     /// Bytes of those.
@@ -123,6 +126,12 @@ impl PartitionStatus {
     pub fn lag(&self) -> Option<u64> {
         let committed = self.committed.unwrap_or(self.start);
         Some(self.high_watermark?.0.saturating_sub(committed.0))
+    }
+
+    /// Tasks that have not ended, as the log has it, and may soon be deleted by its retention.
+    pub fn endangered_tasks(&self) -> u64 {
+        let committed = self.committed.unwrap_or(self.start);
+        self.endangered_before.0.saturating_sub(committed.0)
     }
 }
 
@@ -181,6 +190,11 @@ impl PipelineStatus {
         self.partitions.iter().filter_map(read).map(Owned::status).collect()
     }
 
+    /// Tasks of all owned partitions that may soon be deleted by the log's retention.
+    pub fn endangered_tasks(&self) -> u64 {
+        self.partitions().iter().map(PartitionStatus::endangered_tasks).sum()
+    }
+
     /// Why this process is not ready; empty if it is. `works`: whether it runs workers.
     pub fn unready(&self, log: LogHealth, works: bool) -> Vec<String> {
         let mut reasons = Vec::new();
@@ -228,8 +242,11 @@ impl PipelineStatus {
     /// An actor was started; what is known of the log's end stays.
     pub(crate) fn own(&self, view: PartitionView, progress: Arc<Progress>, parked: Arc<ParkedTasks>) {
         self.update(view.partition, |cell| {
-            let high_watermark = cell.as_ref().and_then(|owned| owned.high_watermark);
-            *cell = Some(Owned { view, progress, parked, paused: false, high_watermark, halted: None });
+            let (high_watermark, endangered_before) = cell
+                .as_ref()
+                .map_or((None, Offset(0)), |owned| (owned.high_watermark, owned.endangered_before));
+            let (paused, halted) = (false, None);
+            *cell = Some(Owned { view, progress, parked, paused, high_watermark, endangered_before, halted });
         });
     }
 
@@ -263,6 +280,10 @@ impl PipelineStatus {
 
     pub(crate) fn set_high_watermark(&self, partition: Partition, end: Offset) {
         self.update_owned(partition, |owned| owned.high_watermark = Some(end));
+    }
+
+    pub(crate) fn set_endangered_before(&self, partition: Partition, offset: Offset) {
+        self.update_owned(partition, |owned| owned.endangered_before = offset);
     }
 
     pub(crate) fn set_halted(&self, partition: Partition, detail: String) {
@@ -305,6 +326,7 @@ impl Owned {
             committed: self.view.committed,
             committable: self.view.committable,
             high_watermark: self.high_watermark,
+            endangered_before: self.endangered_before,
             queue_tasks: outstanding.records,
             queue_bytes: outstanding.bytes,
             paused: self.paused,

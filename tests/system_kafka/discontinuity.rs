@@ -121,3 +121,32 @@ async fn a_topic_that_was_made_again_is_not_taken_for_the_former_one() {
     server.is_sound().await.unwrap();
     let _ = server.stop(SOON).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tasks_that_retention_will_delete_unhandled_raise_an_alarm_in_time() {
+    let kafka = Kafka::up(1).unwrap();
+    let setup = created(&kafka, PARTITIONS).await;
+    kafka.run(&["configs", "--alter", "--topic", "tasks", "--add-config", "retention.ms=20000"]).unwrap();
+    // The recorder cannot write: its tasks wait.
+    let fences = setup.home().join("partita-data/recordings/.fences");
+    std::fs::create_dir_all(fences.parent().unwrap()).unwrap();
+    std::fs::write(&fences, "").unwrap();
+    let server = setup.start().await.unwrap();
+    accept(&server, 0..5).await;
+    let began = std::time::Instant::now();
+    let endangered = async || {
+        anyhow::Ok(
+            server.metrics().await?.sum("partita_partition_endangered_tasks").unwrap_or_default() as u64
+        )
+    };
+    wait::until("the alarm", SOON, async || Ok((endangered().await? == 5).then_some(()))).await.unwrap();
+    let after = began.elapsed();
+    assert!((9..20).contains(&after.as_secs()), "after {after:?}, of 20 s that the tasks are kept");
+    assert!(server.log().contains("half of the topic's retention"));
+    std::fs::remove_file(&fences).unwrap();
+    until_recorded(&server, 5).await;
+    wait::until("the alarm's end", SOON, async || Ok((endangered().await? == 0).then_some(())))
+        .await
+        .unwrap();
+    server.is_sound().await.unwrap();
+}

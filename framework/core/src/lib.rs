@@ -1,7 +1,8 @@
 //! Partita's decisions, pure: events in, actions out, time passed in. No I/O, no clock, no async, no Kafka.
 //!
 //! [`GroupMember`] decides about assignment, epochs, commits and shutdown; [`FlowControl`] about pausing; [`Admission`]
-//! about taking a task; [`retry`] about failed attempts; [`Parking`] about keys that are parked; [`Sequence`] about gaps in a partition.
+//! about taking a task; [`retry`] about failed attempts; [`Parking`] about keys that are parked; [`Sequence`] about gaps in a
+//! partition; [`Retention`] about tasks that the log may soon delete.
 
 mod action;
 mod admission;
@@ -15,6 +16,7 @@ mod member;
 mod offset_tracker;
 mod parking;
 mod partitioner;
+mod retention;
 pub mod retry;
 mod sequence;
 
@@ -30,5 +32,6 @@ pub use member::{GroupMember, MemberConfig, PartitionState, PartitionView};
 pub use offset_tracker::{ImpossibleEnd, OffsetTracker};
 pub use parking::{Claim, Entry, Mark, Noted, Parking, Position, Verdict, Weight};
 pub use partitioner::{murmur2, partition_of};
+pub use retention::{Kept, Retention};
 pub use retry::{Failure, Next, ParkReason, RetryPolicy};
 pub use sequence::{Arrival, Sequence};

@@ -328,6 +328,19 @@ impl Supervisor {
                 ends.into_iter().for_each(|(partition, end)| status.set_high_watermark(partition, end));
                 None
             }
+            ConsumerEvent::Endangered(before) => {
+                before
+                    .into_iter()
+                    .for_each(|(partition, offset)| status.set_endangered_before(partition, offset));
+                let endangered = status.endangered_tasks();
+                if endangered > 0 {
+                    tracing::warn!(
+                        tasks = endangered,
+                        "tasks have waited for half of the topic's retention and more: it deletes them unless they end first"
+                    );
+                }
+                None
+            }
             ConsumerEvent::Away(reason) => {
                 status.set_away(reason);
                 None

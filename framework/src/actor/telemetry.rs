@@ -79,6 +79,7 @@ impl Telemetry {
         if let Some(lag) = status.lag() {
             gauge(names::CONSUMER_LAG_RECORDS).set(lag as f64);
         }
+        gauge(names::PARTITION_ENDANGERED_TASKS).set(status.endangered_tasks() as f64);
         self.show_activity(status.partition, Some(status.activity));
     }
 
@@ -92,6 +93,7 @@ impl Telemetry {
             names::CONSUMER_LAG_RECORDS,
             names::PARTITION_PARKED_KEYS,
             names::PARTITION_PARKED_TASKS,
+            names::PARTITION_ENDANGERED_TASKS,
         ] {
             self.gauge(name, partition).set(0);
         }

@@ -231,6 +231,8 @@ pub enum ConsumerEvent {
     /// How far the log's partitions reach: the offset after the last record of each. From the log itself, also for
     /// paused partitions; a partition whose end is not known is left out.
     HighWatermarks(Vec<(Partition, Offset)>),
+    /// Tasks below these offsets, where they have not ended, may soon be deleted by the log's retention.
+    Endangered(Vec<(Partition, Offset)>),
     /// The log cannot be reached (`Some`), or can be again (`None`).
     Away(Option<String>),
     /// The client is broken for good.

@@ -52,6 +52,7 @@ fn partition(one: &PartitionStatus) -> Value {
         "committable": one.committable.0,
         "high_watermark": one.high_watermark.map(|offset| offset.0),
         "lag": one.lag(),
+        "endangered_tasks": one.endangered_tasks(),
         "queue_tasks": one.queue_tasks,
         "queue_bytes": one.queue_bytes,
         "paused": one.paused,

@@ -8,6 +8,7 @@ use super::{
     watch,
 };
 use crate::{Error, config::KafkaConfig};
+use partita_core::Retention;
 use rdkafka::{
     admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication},
     error::RDKafkaErrorCode,
@@ -218,6 +219,15 @@ pub(super) fn inspect(config: &KafkaConfig, max_task: u64, timeout: Duration) ->
         }
     }
     findings
+}
+
+/// What the task topic's retention goes by. `None` where this user may not read its settings, or no broker answers.
+pub(super) fn retention(config: &KafkaConfig, max_task: u64) -> Option<Retention> {
+    let client = client(config, max_task).ok()?;
+    let settings = settings(&client, &config.topic);
+    let get = |name: &str| settings.iter().find(|(setting, _)| setting == name)?.1.parse().ok();
+    let retention = Retention::from_settings(get("retention.ms"), get("retention.bytes"));
+    (!settings.is_empty()).then_some(retention)
 }
 
 /// The subject of the finding that says that the brokers do not answer: the one failure that may mend itself.

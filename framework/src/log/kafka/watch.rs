@@ -8,7 +8,7 @@ use super::{
     topic_id,
 };
 use crate::{Error, config::KafkaConfig};
-use partita_core::{Offset, Partition};
+use partita_core::{Offset, Partition, Retention};
 use rdkafka::{
     TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -109,16 +109,21 @@ impl Watch {
         Ok(())
     }
 
+    /// A question for the topic's retention, to be asked elsewhere.
+    pub(super) fn retention(&self) -> impl Fn() -> Option<Retention> + Send + 'static {
+        let (config, max_task) = (self.config.clone(), self.max_task);
+        move || admin::retention(&config, max_task)
+    }
+
+    /// The topic's partitions.
+    pub(super) fn partitions(&self) -> Vec<Partition> {
+        (0..self.config.partitions).map(Partition).collect()
+    }
+
     /// The end of each partition, from its leader, in one request to each.
     pub(super) fn high_watermarks(&self) -> Result<Vec<(Partition, Offset)>, String> {
-        let partitions = 0..self.config.partitions;
-        offsets(
-            &self.client,
-            &self.config.topic,
-            partitions.map(Partition),
-            End::Last,
-            Duration::from_secs(5),
-        )
+        let partitions = self.partitions().into_iter();
+        offsets(&self.client, &self.config.topic, partitions, End::Last, Duration::from_secs(5))
     }
 
     fn partition_count(&self) -> Result<(), Trouble> {
@@ -178,6 +183,9 @@ impl Watch {
     }
 }
 
+/// After every record.
+pub(super) const NONE: Offset = Offset(u64::MAX);
+
 /// Which end of a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum End {
@@ -185,9 +193,11 @@ pub(super) enum End {
     First,
     /// The offset after its last.
     Last,
+    /// The first whose record is not older than this time, in milliseconds since the Unix epoch; [`NONE`] where all are.
+    Since(i64),
 }
 
-/// The first or last offsets of partitions; those that are not known now are left out, and their leaders looked for anew: librdkafka
+/// Offsets at that end of partitions; those that are not known now are left out, and their leaders looked for anew: librdkafka
 /// does that by itself only for a topic that the client subscribes to or writes to.
 pub(super) fn offsets<C: rdkafka::consumer::ConsumerContext>(
     client: &BaseConsumer<C>,
@@ -201,6 +211,7 @@ pub(super) fn offsets<C: rdkafka::consumer::ConsumerContext>(
         let question = match end {
             End::First => rdkafka::Offset::Beginning,
             End::Last => rdkafka::Offset::End,
+            End::Since(ms) => rdkafka::Offset::Offset(ms),
         };
         list.add_partition_offset(topic, partition.0 as i32, question).map_err(|error| error.to_string())?;
     }
@@ -212,6 +223,9 @@ pub(super) fn offsets<C: rdkafka::consumer::ConsumerContext>(
         .filter_map(|element| match (element.error(), element.offset()) {
             (Ok(()), rdkafka::Offset::Offset(offset)) => {
                 Some((Partition(element.partition() as u32), Offset(offset as u64)))
+            }
+            (Ok(()), rdkafka::Offset::End) if matches!(end, End::Since(_)) => {
+                Some((Partition(element.partition() as u32), NONE))
             }
             _ => None,
         })

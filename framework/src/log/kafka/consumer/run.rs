@@ -50,6 +50,8 @@ pub(super) enum Note {
     Standing(Result<(), Trouble>),
     /// The ends of the partitions.
     Ends(Vec<(Partition, Offset)>),
+    /// Below which offsets retention may soon delete.
+    Endangered(Vec<(Partition, Offset)>),
 }
 
 /// The one question of the group that is not answered yet.
@@ -393,6 +395,7 @@ impl Member {
                     }
                 }
                 Note::Ends(ends) => self.emit(ConsumerEvent::HighWatermarks(ends)),
+                Note::Endangered(before) => self.emit(ConsumerEvent::Endangered(before)),
                 Note::Standing(standing) => self.stand(standing),
             }
         }

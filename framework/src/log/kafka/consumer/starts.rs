@@ -95,7 +95,7 @@ impl Asker {
         Self { client: watch.client(), parking: parking_topic(&topic), topic }
     }
 
-    fn ends(
+    pub(super) fn ends(
         &self,
         topic: &str,
         partitions: &[Partition],

@@ -1,10 +1,12 @@
-//! The ends of the partitions and the standing of the topic, told to the consumer's thread every few seconds.
+//! The ends of the partitions and the standing of the topic, told to the consumer's thread every few seconds. Beside it goes the watch
+//! over retention.
 
 use super::{
     super::{
         native::NativeConsumer,
         watch::{Standing, Trouble, Watch},
     },
+    retention::RetentionWatch,
     run::Note,
 };
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -21,17 +23,19 @@ use std::{
 /// How often the ends are asked for.
 const ENDS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The thread's other side. The thread ends soon after this is dropped.
+/// The threads' other side. The threads end soon after this is dropped.
 pub(super) struct Tail {
     alarmed: Arc<AtomicBool>,
     wake: Sender<()>,
+    _retention: RetentionWatch,
 }
 
 impl Tail {
     pub(super) fn start(watch: Watch, native: &Arc<NativeConsumer>, notes: Sender<Note>) -> io::Result<Self> {
         let (wake, woken) = bounded(1);
         let alarmed = Arc::new(AtomicBool::new(false));
-        let tail = Self { alarmed: alarmed.clone(), wake };
+        let _retention = RetentionWatch::start(&watch, native, notes.clone())?;
+        let tail = Self { alarmed: alarmed.clone(), wake, _retention };
         let native = Arc::downgrade(native);
         thread::Builder::new()
             .name("partita-kafka-tail".into())
