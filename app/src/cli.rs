@@ -144,7 +144,7 @@ pub(crate) struct WhichParked {
 pub(crate) struct RewindArgs {
     #[command(flatten)]
     pub(crate) which: WhichPartitions,
-    /// Where to: earliest, latest, an offset, or a time like 2026-01-31T12:00:00Z
+    /// Where to: earliest, latest, committed (go on there), an offset, or a time like 2026-01-31T12:00:00Z
     #[arg(long)]
     pub(crate) to: String,
     /// Only say what would be done

@@ -122,6 +122,16 @@ impl Kafka {
         Ok(known.collect())
     }
 
+    /// Commits an offset with what is to stand beside it, for the group of the topic's name, which has no members.
+    pub fn commit(&self, topic: &str, partition: u32, offset: i64, metadata: &str) -> Result<()> {
+        let consumer = self.consumer(topic)?;
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition as i32, rdkafka::Offset::Offset(offset))?;
+        list.find_partition(topic, partition as i32).context("just added")?.set_metadata(metadata);
+        answer(|| consumer.commit(&list, rdkafka::consumer::CommitMode::Sync))?;
+        Ok(())
+    }
+
     /// The offset after the last record of each partition.
     pub fn ends(&self, topic: &str, partitions: u32) -> Result<BTreeMap<Partition, Offset>> {
         let consumer = self.consumer(topic)?;

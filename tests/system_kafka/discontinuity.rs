@@ -122,6 +122,37 @@ async fn a_topic_that_was_made_again_is_not_taken_for_the_former_one() {
     let _ = server.stop(SOON).await;
 }
 
+/// Kafka drops a topic's offsets with it. There are others all the same: those of a commit that came late, or of a backup.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_offset_of_a_former_topic_stays_that_ones_until_an_operator_has_spoken() {
+    let kafka = Kafka::up(1).unwrap();
+    let setup = created(&kafka, PARTITIONS).await;
+    let door = setup.clone().role("front-door").start().await.unwrap();
+    let partition = accept(&door, 0..25).await;
+    assert_eq!(door.stop(SOON).await.unwrap().code(), Some(0));
+    kafka.commit("tasks", partition, 20, "partita-mark-1 0 @the-former-one").unwrap();
+    for _ in 0..2 {
+        let server = setup.start().await.unwrap();
+        let detail = wait::until("the partition is halted", SOON, async || halted(&server, partition).await);
+        let detail = detail.await.unwrap();
+        assert!(detail.contains("committed is 20, of a topic whose id was the-former-one"), "{detail}");
+        until_recorded(&server, 0).await;
+        assert_eq!(server.stop(SOON).await.unwrap().code(), Some(0));
+    }
+    let server = setup.start().await.unwrap();
+    wait::until("the partition is halted", SOON, async || halted(&server, partition).await).await.unwrap();
+    let admin = format!("http://{}", server.setup().admin());
+    let number = partition.to_string();
+    let arguments = ["rewind", "--partition", &number, "--to", "committed", "--yes", "--admin", &admin];
+    let done = setup.command(&arguments).await.unwrap();
+    assert!(done.code == Some(0) && done.said().contains("from 20 to 20 of 25"), "{}", done.said());
+    until_recorded(&server, 5).await;
+    let server = server.kill().start().await.unwrap();
+    accept(&server, 25..26).await;
+    until_recorded(&server, 6).await;
+    assert_eq!(halted(&server, partition).await.unwrap(), None);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tasks_that_retention_will_delete_unhandled_raise_an_alarm_in_time() {
     let kafka = Kafka::up(1).unwrap();

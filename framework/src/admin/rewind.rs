@@ -1,7 +1,7 @@
 //! `POST /admin/v1/rewind`: has partitions read from another offset on.
 //!
 //! The body says which and where to, as JSON: `{"partition": 3, "to": "earliest"}`, `{"all": true, "to": "2026-01-31T12:00:00Z"}`; `to` is
-//! `earliest`, `latest`, an offset or a time. With `"dry_run": true` nothing is done: the answer says what would be.
+//! `earliest`, `latest`, `committed`, an offset or a time. With `"dry_run": true` nothing is done: the answer says what would be.
 
 use super::{
     AdminSources,

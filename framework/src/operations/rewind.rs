@@ -19,6 +19,8 @@ pub enum RewindTo {
     Earliest,
     /// The end: nothing that is there now is handled.
     Latest,
+    /// Where it is committed: a partition that was halted for what lies around that goes on.
+    Committed,
     /// An offset.
     Offset(u64),
     /// The first task that the log took at this time or later.
@@ -47,21 +49,23 @@ impl Operations {
             RewindTo::Time(time) => {
                 Some(time.duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as i64)
             }
-            RewindTo::Earliest | RewindTo::Latest | RewindTo::Offset(_) => None,
+            RewindTo::Earliest | RewindTo::Latest | RewindTo::Committed | RewindTo::Offset(_) => None,
         };
         let extent = self.log.extent(place, time_ms).await?;
         let (first, end) = (extent.first.0, extent.end.0);
+        let known = self.status.partition(place).ok_or(OperationError::NotOwned(partition))?;
+        let from = known.committed.unwrap_or(known.start).0;
+        let within = |asked| match (first..=end).contains(&asked) {
+            true => Ok(asked),
+            false => Err(OperationError::OutOfRange { partition, first, end, asked }),
+        };
         let offset = match to {
             RewindTo::Earliest => first,
             RewindTo::Latest => end,
             RewindTo::Time(_) => extent.at.map_or(end, |offset| offset.0),
-            RewindTo::Offset(asked) if (first..=end).contains(&asked) => asked,
-            RewindTo::Offset(asked) => {
-                return Err(OperationError::OutOfRange { partition, first, end, asked });
-            }
+            RewindTo::Offset(asked) => within(asked)?,
+            RewindTo::Committed => within(from)?,
         };
-        let known = self.status.partition(place).ok_or(OperationError::NotOwned(partition))?;
-        let from = known.committed.unwrap_or(known.start).0;
         Ok(Rewound { partition, from, to: offset, end })
     }
 
@@ -94,16 +98,17 @@ impl Operations {
 impl FromStr for RewindTo {
     type Err = String;
 
-    /// `earliest`, `latest`, an offset, or a time as RFC 3339 has it.
+    /// `earliest`, `latest`, `committed`, an offset, or a time as RFC 3339 has it.
     fn from_str(text: &str) -> Result<Self, String> {
         let time = || {
             parse_rfc3339_weak(text).map(Self::Time).map_err(|_| {
-                format!("{text:?} is not earliest, latest, an offset, or a time like 2026-01-31T12:00:00Z")
+                format!("{text:?} is not earliest, latest, committed, an offset, or a time like 2026-01-31T12:00:00Z")
             })
         };
         match text {
             "earliest" => Ok(Self::Earliest),
             "latest" => Ok(Self::Latest),
+            "committed" => Ok(Self::Committed),
             _ => text.parse().map(Self::Offset).or_else(|_| time()),
         }
     }
@@ -117,6 +122,7 @@ mod tests {
     fn a_place_is_a_word_an_offset_or_a_time() {
         assert_eq!("earliest".parse(), Ok(RewindTo::Earliest));
         assert_eq!("latest".parse(), Ok(RewindTo::Latest));
+        assert_eq!("committed".parse(), Ok(RewindTo::Committed));
         assert_eq!("42".parse(), Ok(RewindTo::Offset(42)));
         let noon = UNIX_EPOCH + Duration::from_secs(1_769_860_800);
         for text in ["2026-01-31T12:00:00Z", "2026-01-31 12:00:00"] {

@@ -88,6 +88,11 @@ impl Watch {
         self.client.clone()
     }
 
+    /// The topic's id, once it is known.
+    pub(super) fn identity(&self) -> Identity {
+        self.identity.clone()
+    }
+
     /// The topic that is watched.
     pub(super) fn topic(&self) -> &str {
         &self.config.topic
@@ -177,7 +182,7 @@ impl Watch {
         }
         Err(Trouble::Mismatch(format!(
             "topic {topic} was deleted and made again (its id was {known} and is {found}): offsets of before mean other tasks now. \
-             Stop every process of group {}, delete the group's offsets, and start again",
+             Stop every process of group {} and start again: its partitions wait then, and say how to go on",
             self.config.group
         )))
     }

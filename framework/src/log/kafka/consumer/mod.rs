@@ -1,9 +1,10 @@
 //! The reading half on Kafka: one member of the group, one thread, one queue.
 //!
 //! `run` is the thread's loop; `lanes` are the ways to the partition actors; `starts` finds where partitions begin, on a thread of
-//! its own; `tail` watches the topic and its ends, `retention` what may soon be deleted; `held` keeps large records in the buffer they were fetched in, `buffers` are what small ones are copied into.
+//! its own, from what is `committed`; `tail` watches the topic and its ends, `retention` what may soon be deleted; `held` keeps large records in the buffer they were fetched in, `buffers` are what small ones are copied into.
 
 mod buffers;
+mod committed;
 mod held;
 mod lanes;
 mod retention;

@@ -12,19 +12,19 @@ use super::{
         native::{NativeConsumer, Polled, Protocol, Seek},
         watch::Trouble,
     },
-    KafkaConsumer,
+    KafkaConsumer, committed,
     held::Holder,
     lanes::{Gap, Lanes},
     starts::{Asker, Found, Search},
     tail::Tail,
 };
-use crate::log::{ConsumerCommand, ConsumerEvent, ConsumerPort, Lane, Tenure, journal::mark_to_text};
+use crate::log::{ConsumerCommand, ConsumerEvent, ConsumerPort, Lane, Tenure};
 use crate::metrics::{CONSUMER_BYTES_TOTAL, CONSUMER_LAST_POLL_TIMESTAMP_SECONDS, CONSUMER_RECORDS_TOTAL};
 use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
 use partita_core::{CommitId, Epoch, FlowControl, Intent, Lease, Mark, Offset, Partition};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -79,6 +79,8 @@ struct Member {
     intents: u64,
     generation: u32,
     owned: BTreeSet<Partition>,
+    /// Partitions whose committed offset is of another topic, with that topic's id: it stays that topic's until an operator says otherwise.
+    foreign: BTreeMap<Partition, String>,
     /// Lanes whose seek has not succeeded yet.
     reopening: Vec<Lane>,
     joined: bool,
@@ -118,6 +120,7 @@ pub(super) fn run(consumer: KafkaConsumer, port: ConsumerPort) {
         intents: 0,
         generation: 0,
         owned: BTreeSet::new(),
+        foreign: BTreeMap::new(),
         reopening: Vec::new(),
         joined: false,
         attended: Instant::now(),
@@ -293,6 +296,7 @@ impl Member {
                 }
                 Ok(ConsumerCommand::Reopen(lane)) => {
                     self.close_lane(lane.partition);
+                    self.foreign.remove(&lane.partition);
                     if self.owned.contains(&lane.partition) {
                         self.reopening.push(lane);
                         self.reopen();
@@ -347,12 +351,16 @@ impl Member {
     }
 
     fn commit(&mut self, commit: CommitId, offsets: Vec<(Partition, Offset, Mark)>) {
-        let (owned, foreign): (Vec<_>, Vec<_>) = offsets
+        let text = |partition, mark: &Mark| {
+            let former = self.foreign.get(&partition).map(String::as_str);
+            committed::to_text(mark, former.or(self.asker.topic_id()).unwrap_or_default())
+        };
+        let (owned, others): (Vec<_>, Vec<_>) = offsets
             .into_iter()
-            .map(|(partition, offset, mark)| (partition, offset, mark_to_text(&mark)))
+            .map(|(partition, offset, mark)| (partition, offset, text(partition, &mark)))
             .partition(|(partition, ..)| self.owned.contains(partition));
-        if !foreign.is_empty() {
-            tracing::warn!(?foreign, "offsets of partitions that are not owned are not committed");
+        if !others.is_empty() {
+            tracing::warn!(?others, "offsets of partitions that are not owned are not committed");
         }
         let sent = match owned.is_empty() {
             true => Err("the partitions are not owned any more".to_owned()),

@@ -7,11 +7,12 @@ use super::{
     super::{
         admin::parking_topic,
         native::NativeConsumer,
-        watch::{End, NoGroup, Watch, offsets},
+        watch::{End, Identity, NoGroup, Watch, offsets},
     },
+    committed,
     run::Note,
 };
-use crate::log::{Start, journal::mark_from_text};
+use crate::log::Start;
 use crossbeam_channel::Sender;
 use partita_core::{Intent, Offset, Partition, Position};
 use rdkafka::consumer::BaseConsumer;
@@ -35,6 +36,8 @@ pub(super) struct Found {
     pub(super) start: Start,
     /// Why nothing can be delivered from there: what is committed is not in the log.
     pub(super) broken: Option<String>,
+    /// The topic that the offset is of, where that is another one.
+    pub(super) foreign: Option<String>,
     /// Where the log begins. A partition that is to stand still stands there, where librdkafka has nothing to give up at.
     pub(super) first: Offset,
 }
@@ -87,12 +90,18 @@ pub(super) struct Asker {
     pub(super) client: Arc<BaseConsumer<NoGroup>>,
     pub(super) topic: String,
     pub(super) parking: String,
+    identity: Identity,
 }
 
 impl Asker {
     pub(super) fn of(watch: &Watch) -> Self {
         let topic = watch.topic().to_owned();
-        Self { client: watch.client(), parking: parking_topic(&topic), topic }
+        Self { client: watch.client(), parking: parking_topic(&topic), topic, identity: watch.identity() }
+    }
+
+    /// The topic's id, once it is known: before any partition begins.
+    pub(super) fn topic_id(&self) -> Option<&str> {
+        self.identity.get().map(String::as_str)
     }
 
     pub(super) fn ends(
@@ -106,6 +115,7 @@ impl Asker {
 }
 
 fn find(partitions: &[Partition], native: &NativeConsumer, asker: &Asker) -> Result<Vec<Found>, String> {
+    let topic_id = asker.topic_id().ok_or("the topic's id is not known yet")?;
     let committed = native.committed(partitions, Duration::from_secs(1))?;
     let first = asker.ends(&asker.topic, partitions, End::First)?;
     let last = asker.ends(&asker.topic, partitions, End::Last)?;
@@ -123,12 +133,27 @@ fn find(partitions: &[Partition], native: &NativeConsumer, asker: &Asker) -> Res
                 ));
             };
             let (offset, text) = committed.unzip();
-            let (offset, broken) = start(offset, first, last);
-            let mark = text.and_then(|text| mark_from_text(&text)).unwrap_or_default();
+            let (mark, of) = committed::from_text(text.as_deref().unwrap_or_default());
+            let foreign = of.filter(|of| *of != topic_id).map(str::to_owned);
+            let (offset, broken) = match (offset, &foreign) {
+                (Some(offset), Some(former)) => {
+                    (offset, Some(of_another_topic(offset, former, topic_id, first, last)))
+                }
+                _ => start(offset, first, last),
+            };
             let journal_end = Position(journal_end.0);
-            Ok(Found { start: Start { partition, offset, mark, journal_end }, broken, first })
+            Ok(Found { start: Start { partition, offset, mark, journal_end }, broken, foreign, first })
         })
         .collect()
+}
+
+/// What to say of an offset that was committed for a topic of the same name.
+fn of_another_topic(committed: Offset, former: &str, present: &str, first: Offset, last: Offset) -> String {
+    format!(
+        "committed is {committed}, of a topic whose id was {former}, and this one's is {present}: the topic was deleted and made again, or \
+         is a copy in another cluster. It has the tasks from {first} to before {last}. If they are others, `partita rewind --to earliest` \
+         handles all of them; if it is a copy that kept the offsets, `--to committed` goes on"
+    )
 }
 
 /// Where a partition begins that holds `first..last`, and what is wrong with that. Pure.

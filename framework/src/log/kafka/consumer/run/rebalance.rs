@@ -143,6 +143,12 @@ impl Member {
         // librdkafka remembers pauses across assignments: state both explicitly.
         self.native.set_paused(&idle, true);
         self.native.set_paused(&live, false);
+        for found in &starts {
+            match &found.foreign {
+                Some(topic_id) => self.foreign.insert(found.partition(), topic_id.clone()),
+                None => self.foreign.remove(&found.partition()),
+            };
+        }
         for lane in lanes {
             let (partition, epoch) = (lane.partition, lane.epoch);
             match starts.iter().find(|found| found.partition() == partition) {
