@@ -4,5 +4,5 @@ mod support;
 
 pub use support::{
     checkers, checkers_starts, client, disk, history, journal, kafka, ledger, load, metrics, observe,
-    payload, ports, process, random, scenario, server, size, wait,
+    payload, ports, process, random, scenario, server, size, stall, wait,
 };

@@ -1,5 +1,6 @@
 //! The `partita` binary.
 
+mod allocator;
 mod bench;
 mod cli;
 mod commands;
@@ -10,10 +11,6 @@ mod telemetry;
 
 use clap::Parser;
 use std::process::ExitCode;
-
-/// librdkafka allocates and frees each fetch and each big payload: with `override` its C code is served too.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse() {

@@ -28,9 +28,10 @@ pub struct MemoryBudget {
 impl MemoryBudget {
     /// Divides `budget` bytes so that a task of `max_task` bytes fits everywhere, or says how much it would need.
     pub fn divide(budget: u64, max_task: u64) -> Result<Self, String> {
-        // A task is at most: one body (intake), one fetched record (prefetch, then outstanding), one decompressed payload.
-        let slack = 1 << 20;
-        let largest = max_task + slack;
+        // A task is at most: one body (intake), one fetched record (prefetch, then outstanding), one decompressed payload. Beside its
+        // payload it has a key and headers: they come in a request's head, far smaller than this.
+        let room = 512 << 10;
+        let largest = max_task + room;
         let needed = 4 * largest;
         if budget < needed {
             return Err(format!(

@@ -1,8 +1,9 @@
 //! A worker that keeps a journal of every start and every end, so that a run can be judged by what really happened.
 //!
-//! `journal-worker CONFIG JOURNAL [--delay-ms N] [--every N WHAT]…`: each task takes N ms; every N-th task of a key does WHAT
-//! instead: `fail` (once), `panic` (once), `hang` (once, until it is given up), `reject`, `slow` (ten seconds), `park` (until there is
-//! a file `mended` in the directory it runs in).
+//! `journal-worker CONFIG JOURNAL [--serve] [--gated] [--delay-ms N] [--every N WHAT]…`: with `--serve` it is the front door too, over
+//! the log that CONFIG names; `--gated` tasks stand still until there is a file `open` in the directory it runs in; each task takes
+//! N ms; every N-th task of a key does WHAT instead: `fail` (once), `panic` (once), `hang` (once, until it is given up), `reject`, `slow` (ten seconds), `park` (until there is
+//! a file `mended` there).
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
@@ -16,11 +17,18 @@ use partita_tests::{
 };
 use std::{path::Path, time::Duration};
 
+/// What this program holds is measured.
+#[path = "../../app/src/allocator.rs"]
+mod allocator;
+
 /// What would be parked succeeds once this is there.
 const MENDED: &str = "mended";
+/// What is gated goes on once this is there.
+const OPEN: &str = "open";
 
 #[derive(Clone, Default)]
 struct Manners {
+    gated: bool,
     delay: Duration,
     every: Vec<(u64, String)>,
 }
@@ -83,6 +91,9 @@ impl TaskHandler for Worker {
             return Err(TaskError::reject("a task of another key"));
         }
         let first = ctx.attempt() == 1;
+        while self.manners.gated && !Path::new(OPEN).exists() {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
         tokio::time::sleep(self.manners.delay).await;
         match self.manners.of(sequence) {
             "fail" if first => {
@@ -112,9 +123,12 @@ fn main() -> Result<()> {
     let config = arguments.next().context("no configuration is named")?;
     let journal = Journal::append_to(arguments.next().context("no journal is named")?.as_ref())?;
     let mut manners = Manners::default();
+    let mut serve = false;
     while let Some(argument) = arguments.next() {
         let mut number = || -> Result<u64> { Ok(arguments.next().context("a number is missing")?.parse()?) };
         match argument.as_str() {
+            "--serve" => serve = true,
+            "--gated" => manners.gated = true,
             "--delay-ms" => manners.delay = Duration::from_millis(number()?),
             "--every" => {
                 let period = number()?;
@@ -124,8 +138,11 @@ fn main() -> Result<()> {
         }
     }
     let mut config = Loader::new().file(config).load()?.config;
-    config.log.kind = LogKind::Kafka;
+    let mut role = Role::All;
+    if !serve {
+        (config.log.kind, role) = (LogKind::Kafka, Role::Worker);
+    }
     let handler = move |_: &_| Worker { journal: journal.clone(), manners: manners.clone() };
-    let pipeline = Pipeline::builder(config).role(Role::Worker).handler(handler);
+    let pipeline = Pipeline::builder(config).role(role).handler(handler);
     Ok(actix_rt::System::new().block_on(pipeline.run())?)
 }

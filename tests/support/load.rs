@@ -16,6 +16,8 @@ use tokio::task::JoinSet;
 /// What is to be sent.
 #[derive(Debug, Clone)]
 pub struct Load {
+    /// What its keys begin with. Two loads of one run have different names.
+    pub name: &'static str,
     /// How many tasks, over all clients.
     pub tasks: u64,
     /// Over how many keys. A key belongs to one client.
@@ -30,7 +32,14 @@ pub struct Load {
 
 impl Default for Load {
     fn default() -> Self {
-        Self { tasks: 200, keys: 20, clients: 8, sizes: 10_000..=200_000, patience: Duration::from_secs(120) }
+        Self {
+            name: "client",
+            tasks: 200,
+            keys: 20,
+            clients: 8,
+            sizes: 10_000..=200_000,
+            patience: Duration::from_secs(120),
+        }
     }
 }
 
@@ -121,7 +130,7 @@ impl Sender {
             }
             let number = self.random.below(keys);
             let sequence = &mut sequences[number as usize];
-            let key = format!("client-{index}-key-{number}");
+            let key = format!("{}-{index}-key-{number}", self.load.name);
             let (low, high) = (*self.load.sizes.start(), *self.load.sizes.end());
             let size = self.random.log_uniform(low, high);
             let payload = payload::make(&key, *sequence, size as usize);

@@ -16,4 +16,5 @@ pub mod random;
 pub mod scenario;
 pub mod server;
 pub mod size;
+pub mod stall;
 pub mod wait;

@@ -1,6 +1,11 @@
 //! The one memory number holds when many largest tasks come at once.
 
-use partita_tests::{scenario, server::Setup};
+use partita_tests::{
+    random::Random,
+    scenario,
+    server::Setup,
+    stall::{self, SIZES},
+};
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -13,4 +18,13 @@ async fn sixteen_clients_with_100_mb_each_stay_within_the_budget_while_small_tas
     assert!(crowd.slowest_refusal < Duration::from_secs(5), "refused after {:?}", crowd.slowest_refusal);
     assert!(crowd.small >= 20, "only {} small tasks got through", crowd.small);
     server.is_sound().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn handlers_that_stand_still_on_768_partitions_leave_every_budget_kept() {
+    for size in SIZES {
+        let setup = Setup::embedded().set("log.embedded.partitions", "768");
+        let stall = stall::through(&setup, 768, size, &mut Random::from_env()).await.unwrap();
+        eprintln!("{size:?}: {stall:?}");
+    }
 }

@@ -5,7 +5,7 @@
 //! `bench-compare` runs the two sides by turns on the same records and prints ratios, which mean something on a shared
 //! machine where rates do not.
 //!
-//! No module here names an allocator: a program that wants mimalloc says so in its own file, so that the bare ones keep
+//! No module here names an allocator: a program that wants jemalloc says so in its own file, so that the bare ones keep
 //! the system's.
 
 pub mod bare_worker;

@@ -28,7 +28,7 @@ const APPLICATION_ID: i64 = 0x7072_7461;
 pub(super) const PAGE_SIZE: u64 = 32 << 10;
 
 /// The writer's page cache in KiB: above it, SQLite spills to the WAL.
-const WRITER_CACHE_KIB: i64 = 24 << 10;
+const WRITER_CACHE_KIB: i64 = 12 << 10;
 const READER_CACHE_KIB: i64 = 4 << 10;
 
 const TABLES: &str = "

@@ -17,8 +17,8 @@ use partita_bench::{
 use partita_core::{DeliveryLimits, PartitionHealth};
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+#[path = "../../../../app/src/allocator.rs"]
+mod allocator;
 
 #[derive(Parser)]
 #[command(about)]

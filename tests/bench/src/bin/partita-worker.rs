@@ -1,5 +1,5 @@
 //! Partita's whole worker path as a user runs it: consumer thread, batches, partition actors, a handler that does
-//! nothing, commits; with mimalloc, as the `partita` binary has it.
+//! nothing, commits; with jemalloc, as the `partita` binary has it.
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -15,8 +15,8 @@ use std::{
 };
 use tokio::sync::watch;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+#[path = "../../../../app/src/allocator.rs"]
+mod allocator;
 
 #[derive(Parser)]
 #[command(about)]

@@ -1,10 +1,10 @@
-//! One thread, `BaseConsumer::poll`, the handler inline, a commit a second; with mimalloc, to tell the allocator from the design.
+//! One thread, `BaseConsumer::poll`, the handler inline, a commit a second; with jemalloc, to tell the allocator from the design.
 
 use clap::Parser;
 use partita_bench::{bare_worker, worker::WorkerArgs};
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+#[path = "../../../../app/src/allocator.rs"]
+mod allocator;
 
 #[derive(Parser)]
 #[command(about)]
