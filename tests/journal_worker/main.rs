@@ -138,6 +138,7 @@ fn main() -> Result<()> {
         }
     }
     let mut config = Loader::new().file(config).load()?.config;
+    allocator::adapt_to(config.memory.budget.as_u64()).map_err(anyhow::Error::msg)?;
     let mut role = Role::All;
     if !serve {
         (config.log.kind, role) = (LogKind::Kafka, Role::Worker);

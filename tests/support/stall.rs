@@ -26,9 +26,10 @@ pub struct Size {
 }
 
 /// What the issue of memory is tried with.
-pub const SIZES: [Size; 3] = [
+pub const SIZES: [Size; 4] = [
     Size { budget: 64 << 20, max_task: 16_000_000 },
     Size { budget: 256 << 20, max_task: 60_000_000 },
+    Size { budget: 512 << 20, max_task: 100_000_000 },
     Size { budget: 1 << 30, max_task: 100_000_000 },
 ];
 

@@ -27,7 +27,7 @@ async fn sixteen_clients_with_100_mb_each_stay_within_the_budget_while_small_tas
 #[tokio::test(flavor = "multi_thread")]
 async fn handlers_that_stand_still_on_768_partitions_leave_every_budget_kept() {
     let kafka = Kafka::up(1).unwrap();
-    for (size, topic) in SIZES.into_iter().zip(["tasks-64", "tasks-256", "tasks-1024"]) {
+    for (size, topic) in SIZES.into_iter().zip(["tasks-64", "tasks-256", "tasks-512", "tasks-1024"]) {
         let setup = kafka.setup(topic, 768);
         let finished = setup.command(&["topics", "create"]).await.unwrap();
         assert_eq!(finished.code, Some(0), "{}", finished.said());

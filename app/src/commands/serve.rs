@@ -1,6 +1,7 @@
 //! `partita serve`: front door and workers, until it is told to stop.
 
 use crate::{
+    allocator,
     cli::{RoleArg, ServeArgs},
     recorder::{Recorder, RecorderConfig, Recordings, routes},
     telemetry,
@@ -26,6 +27,9 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let metrics = telemetry::install()?;
     let role = Role::from(args.role);
     let config = layered.config;
+    if let Err(error) = allocator::adapt_to(config.memory.budget.as_u64()) {
+        tracing::warn!(%error, "the allocator cannot be told to give memory back at once");
+    }
     let pipeline = Pipeline::builder(config.clone())
         .role(role)
         .front_door_routes(routes(recordings.clone()))
