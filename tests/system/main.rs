@@ -7,6 +7,7 @@ mod crash;
 mod dashboard;
 mod disk;
 mod memory;
+mod parking;
 mod power_loss;
 mod readme;
 mod session;

@@ -42,7 +42,7 @@ pub const SETTINGS: &[Setting] = settings! {
     "front_door.compression_min", Kind::Size, "\"16KiB\"", "Smaller payloads are stored as they are.";
     "admin.listen", Kind::Address, "\"127.0.0.1:8081\"", "Where operators and Prometheus ask.";
     "admin.token", Kind::Text, "\"…\"", "What operator verbs, and the payloads of parked tasks, ask for as a bearer token. Unset: nothing.";
-    "memory.budget", Kind::Size, "\"512MiB\"", "All the bytes that tasks may occupy in this process.";
+    "memory.budget", Kind::Size, "\"512MiB\"", "All the bytes that tasks may occupy in this process. Below the default the binary gives freed memory back at once, which is slower.";
     "limits.max_task", Kind::Size, "\"100MB\"", "The largest payload of a task, without any compression.";
     "worker.threads", Kind::Integer, "4", "Threads that run the partition actors. Unset: one for each core.";
     "worker.queue_tasks", Kind::Integer, "4096", "Tasks that may wait for one partition's handler before the partition is paused.";
