@@ -44,6 +44,12 @@ impl Ledger {
         self.lock().iter().map(|entry| entry.attempt.clone()).collect()
     }
 
+    /// How many of the attempts that were made at that time or later are acknowledged.
+    pub fn accepted_since(&self, time: SystemTime) -> usize {
+        let ok = |entry: &&Entry| entry.made >= time && matches!(entry.attempt.outcome, Outcome::Ok(_));
+        self.lock().iter().filter(ok).count()
+    }
+
     /// What the clients knew at that time.
     pub fn as_of(&self, time: SystemTime) -> Self {
         let mut entries = self.lock().clone();
