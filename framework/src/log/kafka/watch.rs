@@ -182,7 +182,8 @@ impl Watch {
         }
         Err(Trouble::Mismatch(format!(
             "topic {topic} was deleted and made again (its id was {known} and is {found}): offsets of before mean other tasks now. \
-             Stop every process of group {} and start again: its partitions wait then, and say how to go on",
+             Stop every process of group {} and start again: it handles the new topic's tasks then, and a partition \
+             whose committed offset is of the former one waits and says how to go on",
             self.config.group
         )))
     }

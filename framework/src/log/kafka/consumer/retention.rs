@@ -15,14 +15,12 @@ use std::{
     io,
     sync::{Arc, Weak},
     thread,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// How often the partitions are looked at; more often where tasks are kept for less than four times as long.
+/// How often the topic's settings and its partitions are looked at; more often where tasks are kept for less than four times as long.
 const INTERVAL: Duration = Duration::from_secs(60);
 const INTERVAL_MIN: Duration = Duration::from_secs(1);
-/// How often the topic's settings are asked for: that takes a client of its own.
-const SETTINGS_INTERVAL: Duration = Duration::from_secs(300);
 
 /// The thread's other side. The thread ends soon after this is dropped.
 pub(super) struct RetentionWatch(#[expect(dead_code, reason = "its drop is the message")] Sender<()>);
@@ -52,16 +50,11 @@ fn follow(
     native: &Weak<NativeConsumer>,
     notes: &Sender<Note>,
 ) {
-    let mut known: Option<(Retention, Instant)> = None;
+    let mut known = None;
     loop {
-        if known.is_none_or(|(_, asked)| asked.elapsed() >= SETTINGS_INTERVAL) {
-            // Without an answer what was known holds on.
-            let retention = settings().or(known.map(|(retention, _)| retention));
-            known = retention.map(|retention| (retention, Instant::now()));
-        }
-        if let Some((retention, _)) = known
-            && retention != Retention::default()
-        {
+        // Without an answer what was known holds on.
+        known = settings().or(known);
+        if let Some(retention) = known {
             match endangered(retention, asker, partitions) {
                 Ok(endangered) => {
                     let Some(native) = native.upgrade() else { return };
@@ -74,7 +67,7 @@ fn follow(
             }
         }
         let pause = known
-            .and_then(|(retention, _)| retention.alarm_age_ms())
+            .and_then(Retention::alarm_age_ms)
             .map_or(INTERVAL, |age| Duration::from_millis(age / 4).clamp(INTERVAL_MIN, INTERVAL));
         if let Err(RecvTimeoutError::Disconnected) = leaving.recv_timeout(pause) {
             return;
