@@ -85,6 +85,7 @@ catalogue! {
     PRODUCER_ACK_DURATION_SECONDS, "partita_producer_ack_duration_seconds", Latency, [], "From an append's call to its durable receipt.";
     PRODUCER_QUEUE_MESSAGES, "partita_producer_queue_messages", Gauge, [], "Appends that wait for their receipt.";
     PRODUCER_QUEUE_BYTES, "partita_producer_queue_bytes", Gauge, [], "Bytes of appends that wait for their receipt.";
+    EMBEDDED_DELETION_DURATION_SECONDS, "partita_embedded_deletion_duration_seconds", Latency, [], "One step of the deletion of old records from the embedded log: appends wait for as long.";
     CONSUMER_RECORDS_TOTAL, "partita_consumer_records_total", Counter, ["topic"], "Records delivered to partition actors.";
     CONSUMER_BYTES_TOTAL, "partita_consumer_bytes_total", Counter, ["topic"], "Bytes of keys and values delivered to partition actors.";
     CONSUMER_LAG_RECORDS, "partita_consumer_lag_records", Gauge, ["topic", "partition"], "High watermark minus committed offset. Absent while it is not known.";
@@ -97,7 +98,7 @@ catalogue! {
     PARTITION_QUEUE_TASKS, "partita_partition_queue_tasks", Gauge, ["topic", "partition"], "Tasks delivered to the partition's actor that have not ended.";
     PARTITION_QUEUE_BYTES, "partita_partition_queue_bytes", Gauge, ["topic", "partition"], "Bytes of the tasks in the partition's queue.";
     PARTITION_IN_FLIGHT_START_TIMESTAMP_SECONDS, "partita_partition_in_flight_start_timestamp_seconds", Gauge, ["topic", "partition"], "When the task in hand was started, as Unix time; 0 while idle.";
-    PARTITION_STATE, "partita_partition_state", Gauge, ["topic", "partition", "state"], "1 for the partition's present state (running, draining, retrying, unavailable, tripped, halted), 0 for the others.";
+    PARTITION_STATE, "partita_partition_state", Gauge, ["topic", "partition", "state"], "1 for the partition's present state (running, draining, retrying, unavailable, tripped, parking_full, halted), 0 for the others.";
     PARTITION_PARKED_KEYS, "partita_partition_parked_keys", Gauge, ["topic", "partition"], "Keys of the partition that are parked.";
     PARTITION_PARKED_TASKS, "partita_partition_parked_tasks", Gauge, ["topic", "partition"], "Tasks of the partition that are parked, those behind a parked one included.";
     PARTITION_ENDANGERED_TASKS, "partita_partition_endangered_tasks", Gauge, ["topic", "partition"], "Tasks of the partition that have not ended and that the topic's retention may soon delete: older than half of retention.ms, or, where retention.bytes has begun to delete, in the older half of the partition. Looked at once a minute.";
@@ -111,7 +112,7 @@ catalogue! {
     PARKED_TASKS_TOTAL, "partita_parked_tasks_total", Counter, ["reason"], "Tasks stored in the parking topic or table: rejected, attempts, undecodable, unknown_type, parked, behind (a parked task of their key).";
     PARKED_TASKS_ENDED_TOTAL, "partita_parked_tasks_ended_total", Counter, ["outcome"], "Parked tasks that reached their end: done or rejected after a redrive, or dropped.";
     MEMORY_BUDGET_BYTES, "partita_memory_budget_bytes", Gauge, [], "memory.budget.";
-    MEMORY_RESERVED_BYTES, "partita_memory_reserved_bytes", Gauge, ["use"], "Bytes reserved now, by use.";
+    MEMORY_RESERVED_BYTES, "partita_memory_reserved_bytes", Gauge, ["use"], "Bytes reserved now, by use: intake (bodies), decode (decompressed payloads), parked (the index of parked tasks).";
     INVARIANT_VIOLATIONS_TOTAL, "partita_invariant_violations_total", Counter, ["invariant"], "Invariants of INVARIANTS.md that were seen broken. Must stay 0.";
     READY, "partita_ready", Gauge, [], "1 while /readyz answers 200.";
     BUILD_INFO, "partita_build_info", Gauge, ["version"], "Always 1.";

@@ -10,9 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// What one transaction may do: it holds appends back for as long.
+/// What one transaction may do: it holds appends back for as long. The time is looked at between two rows or pieces.
 const STEP_ROWS: usize = 512;
 const STEP_BYTES: u64 = 8 << 20;
+const STEP_TIME: Duration = Duration::from_millis(20);
+/// Bytes of a large value that are deleted at a time.
+const PIECE_BYTES: u64 = 1 << 20;
 
 /// For each partition: the next offset to read, and a seq that none of its unread records is before.
 pub(super) type Committed = Vec<(u64, u64)>;
@@ -35,6 +38,35 @@ struct Sweep {
     until: Committed,
     from: u64,
     limit: u64,
+}
+
+/// A record that is to be deleted.
+struct Old {
+    seq: i64,
+    size: usize,
+    /// For a value that is not in its row.
+    first_chunk: Option<i64>,
+}
+
+impl Sweep {
+    /// The next records that are old enough, and the seq to go on from behind them.
+    fn old(&self, connection: &Connection, committed: &Committed) -> Result<(Vec<Old>, u64)> {
+        let mut look = connection.prepare_cached(
+            "SELECT seq, partition, offset, size, chunk FROM records WHERE seq >= ?1 AND seq < ?2 ORDER BY seq LIMIT ?3",
+        )?;
+        let mut rows = look.query((self.from as i64, self.limit as i64, STEP_ROWS as i64))?;
+        let (mut old, mut seen, mut next) = (Vec::new(), 0, self.limit);
+        while let Some(row) = rows.next()? {
+            let (seq, partition, offset): (i64, u32, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            seen += 1;
+            next = if seen == STEP_ROWS { seq as u64 + 1 } else { self.limit };
+            let of = |offsets: &Committed| offsets.get(partition as usize).map_or(0, |(offset, _)| *offset);
+            if (offset as u64) < of(&self.until).min(of(committed)) {
+                old.push(Old { seq, size: row.get::<_, i64>(3)? as usize, first_chunk: row.get(4)? });
+            }
+        }
+        Ok((old, next))
+    }
 }
 
 impl Retention {
@@ -85,43 +117,25 @@ impl Retention {
     /// Deletes a little inside the caller's transaction. Returns the seq to go on from, for `stepped` after the commit.
     pub(super) fn step(&self, connection: &Connection, committed: &Committed) -> Result<u64> {
         let Some(sweep) = &self.sweep else { return Ok(0) };
-        let mut look = connection.prepare_cached(
-            "SELECT seq, partition, offset, size, chunk FROM records WHERE seq >= ?1 AND seq < ?2 ORDER BY seq LIMIT ?3",
-        )?;
-        let mut rows = look.query((sweep.from as i64, sweep.limit as i64, STEP_ROWS as i64))?;
-        let (mut seen, mut bytes) = (0, 0);
-        let mut next = sweep.limit;
-        let mut ended = Vec::new();
-        while let Some(row) = rows.next()? {
-            let (seq, partition, offset): (i64, u32, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            if bytes >= STEP_BYTES {
-                next = seq as u64;
-                break;
-            }
-            seen += 1;
-            next = if seen == STEP_ROWS { seq as u64 + 1 } else { sweep.limit };
-            let of = |offsets: &Committed| offsets.get(partition as usize).map_or(0, |(offset, _)| *offset);
-            if offset as u64 >= of(&sweep.until).min(of(committed)) {
-                continue;
-            }
-            let (size, chunk): (i64, Option<i64>) = (row.get(3)?, row.get(4)?);
-            let Some(first) = chunk else {
-                bytes += size as u64;
-                ended.push(seq);
-                continue;
-            };
-            let (freed, all) =
-                delete_chunks(connection, first, chunks_of(size as usize), STEP_BYTES - bytes)?;
-            bytes += freed;
-            if !all {
-                next = seq as u64;
-                break;
-            }
-            ended.push(seq);
-        }
-        drop(rows);
+        let began = Instant::now();
+        let (old, mut next) = sweep.old(connection, committed)?;
         let mut delete = connection.prepare_cached("DELETE FROM records WHERE seq = ?1")?;
-        for seq in ended {
+        let mut bytes = 0;
+        for Old { seq, size, first_chunk } in old {
+            let (mut chunk, mut left) =
+                (first_chunk.unwrap_or(0), first_chunk.map_or(0, |_| chunks_of(size)));
+            while left > 0 && bytes < STEP_BYTES && began.elapsed() < STEP_TIME {
+                let piece = left.min(PIECE_BYTES / CHUNK as u64);
+                bytes += delete_chunks(connection, chunk, piece)? * CHUNK as u64;
+                (chunk, left) = (chunk + piece as i64, left - piece);
+            }
+            if left > 0 || bytes >= STEP_BYTES || began.elapsed() >= STEP_TIME {
+                next = seq as u64;
+                break;
+            }
+            if first_chunk.is_none() {
+                bytes += size as u64;
+            }
             delete.execute([seq])?;
         }
         Ok(next)
@@ -144,14 +158,10 @@ impl Retention {
     }
 }
 
-/// Deletes a value's chunks, at most about `budget` bytes of them. Returns how many bytes, and whether that were all.
-fn delete_chunks(connection: &Connection, first: i64, count: u64, budget: u64) -> Result<(u64, bool)> {
-    let take = (budget / CHUNK as u64).max(1) as i64;
-    let mut delete = connection.prepare_cached(
-        "DELETE FROM chunks WHERE id IN (SELECT id FROM chunks WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT ?3)",
-    )?;
-    let deleted = delete.execute((first, first + count as i64, take))?;
-    Ok((deleted as u64 * CHUNK as u64, (deleted as i64) < take))
+/// Deletes so many chunks from `first` on. Returns how many were there: the others went in an earlier step.
+fn delete_chunks(connection: &Connection, first: i64, count: u64) -> Result<u64> {
+    let mut delete = connection.prepare_cached("DELETE FROM chunks WHERE id >= ?1 AND id < ?2")?;
+    Ok(delete.execute((first, first + count as i64))? as u64)
 }
 
 #[cfg(test)]

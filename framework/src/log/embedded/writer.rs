@@ -385,11 +385,13 @@ impl Writer<'_> {
     fn delete_some(&mut self, now: Instant) {
         let mut next = 0;
         // Its sync may wait for the next append's: a deletion that a crash undoes is done again.
+        let began = Instant::now();
         let deleted = self.transaction(false, |writer| {
             writer.store.note_ends(&writer.tail)?;
             next = writer.retention.step(writer.store.connection(), &writer.committed)?;
             Ok(())
         });
+        self.meters.deletion.record(began.elapsed().as_secs_f64());
         match deleted {
             Ok(()) => {
                 self.noted = self.tail.seq;
@@ -433,6 +435,7 @@ struct Meters {
     not_written: Counter,
     unknown: Counter,
     latency: Histogram,
+    deletion: Histogram,
     queue_records: Gauge,
     queue_bytes: Gauge,
 }
@@ -445,6 +448,7 @@ impl Meters {
             not_written: outcome("not_written"),
             unknown: outcome("unknown"),
             latency: histogram!(names::PRODUCER_ACK_DURATION_SECONDS),
+            deletion: histogram!(names::EMBEDDED_DELETION_DURATION_SECONDS),
             queue_records: gauge!(names::PRODUCER_QUEUE_MESSAGES),
             queue_bytes: gauge!(names::PRODUCER_QUEUE_BYTES),
         }
