@@ -11,6 +11,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Reservations are made in units of this many bytes.
 const UNIT: u64 = 1024;
 
+/// The least that is set aside for the index of parked tasks.
+const PARKED_LEAST: u64 = 512 << 10;
+
 /// The division of `memory.budget`.
 #[derive(Debug, Clone)]
 pub struct MemoryBudget {
@@ -18,6 +21,8 @@ pub struct MemoryBudget {
     pub intake: MemoryPool,
     /// Payloads that a worker decompressed, until their task ends.
     pub decode: MemoryPool,
+    /// What a worker knows of the tasks that are parked: their keys, places and reasons, not the tasks themselves.
+    pub parked: MemoryPool,
     /// Fetched records that wait for their actor or are being handled; a limit that the consumer keeps by pausing.
     pub fetched: u64,
     /// What the log's client may hold of fetched records before they are delivered.
@@ -32,7 +37,7 @@ impl MemoryBudget {
         // payload it has a key and headers: they come in a request's head, far smaller than this.
         let room = 512 << 10;
         let largest = max_task + room;
-        let needed = 4 * largest;
+        let needed = 4 * largest + PARKED_LEAST;
         if budget < needed {
             return Err(format!(
                 "memory.budget of {budget} bytes is too small for limits.max_task of {max_task} bytes: at least {needed} bytes are needed; \
@@ -41,12 +46,18 @@ impl MemoryBudget {
         }
         let rest = budget - needed;
         Ok(Self {
-            intake: MemoryPool::new("intake", largest + rest / 2),
+            intake: MemoryPool::new("intake", largest + rest / 16 * 7),
             decode: MemoryPool::new("decode", largest + rest / 8),
+            parked: MemoryPool::new("parked", PARKED_LEAST + rest / 16),
             fetched: largest + rest / 8,
             prefetch: largest + rest / 4,
             total: budget,
         })
+    }
+
+    /// The pools, as metrics and operators see them.
+    pub fn pools(&self) -> [&MemoryPool; 3] {
+        [&self.intake, &self.decode, &self.parked]
     }
 
     /// The whole budget in bytes.

@@ -58,6 +58,8 @@ pub enum Activity {
     Unavailable,
     /// Waiting for a task to succeed, because too many were parked.
     Tripped,
+    /// Waiting for memory to know one more parked task in: some are to be redriven or dropped.
+    ParkingFull,
     /// Finishing its task in hand before it is given back.
     Draining,
     /// Its records do not continue where they must: it waits for an operator.
@@ -66,8 +68,15 @@ pub enum Activity {
 
 impl Activity {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Running, Self::Draining, Self::Retrying, Self::Unavailable, Self::Tripped, Self::Halted];
+    pub const ALL: [Self; 7] = [
+        Self::Running,
+        Self::Draining,
+        Self::Retrying,
+        Self::Unavailable,
+        Self::Tripped,
+        Self::ParkingFull,
+        Self::Halted,
+    ];
 
     /// The metric's label.
     pub fn label(self) -> &'static str {
@@ -76,6 +85,7 @@ impl Activity {
             Self::Retrying => "retrying",
             Self::Unavailable => "unavailable",
             Self::Tripped => "tripped",
+            Self::ParkingFull => "parking_full",
             Self::Draining => "draining",
             Self::Halted => "halted",
         }
@@ -320,6 +330,7 @@ impl Owned {
                 (PartitionState::Running, Phase::Retrying) => Activity::Retrying,
                 (PartitionState::Running, Phase::Unavailable) => Activity::Unavailable,
                 (PartitionState::Running, Phase::Tripped) => Activity::Tripped,
+                (PartitionState::Running, Phase::ParkingFull) => Activity::ParkingFull,
                 (PartitionState::Running, Phase::Running) => Activity::Running,
             },
             start: self.view.start,

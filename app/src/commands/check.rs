@@ -87,13 +87,14 @@ fn memory(config: &Config) -> Finding {
         Ok(budget) => {
             let mib = |bytes: u64| format!("{} MiB", bytes >> 20);
             let detail = format!(
-                "{} for tasks of up to {}: {} bodies, {} decompressed, {} fetched, {} prefetched",
+                "{} for tasks of up to {}: {} bodies, {} decompressed, {} fetched, {} prefetched, {} index of parked tasks",
                 mib(budget.total()),
                 mib(config.limits.max_task.as_u64()),
                 mib(budget.intake.capacity()),
                 mib(budget.decode.capacity()),
                 mib(budget.fetched),
-                mib(budget.prefetch)
+                mib(budget.prefetch),
+                mib(budget.parked.capacity())
             );
             Finding::ok("memory", detail)
         }

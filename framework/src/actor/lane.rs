@@ -116,6 +116,8 @@ pub(crate) enum Phase {
     Unavailable = 3,
     /// Waiting because too many tasks were parked.
     Tripped = 4,
+    /// Waiting for memory to know one more parked task in.
+    ParkingFull = 5,
 }
 
 /// What other threads may know of an actor.
@@ -182,6 +184,7 @@ impl Progress {
             2 => Phase::Draining,
             3 => Phase::Unavailable,
             4 => Phase::Tripped,
+            5 => Phase::ParkingFull,
             _ => Phase::Running,
         }
     }

@@ -1,7 +1,10 @@
 //! The parked tasks of one assignment of one partition, as everybody sees them: its runner changes them, the supervisor commits
 //! their mark, operators list them and ask for what is to become of them.
 
-use crate::log::journal::Meaning;
+use crate::{
+    log::journal::Meaning,
+    memory::{MemoryPool, Reservation},
+};
 use bytes::Bytes;
 use partita_core::{Entry, Epoch, Mark, Offset, ParkReason, Parking, Position, Verdict};
 use partita_proto::v1::Parked;
@@ -14,12 +17,17 @@ use std::{
 };
 use tokio::sync::{Notify, oneshot};
 
-/// What of a reason is kept in memory.
-const REASON_CHARS: usize = 256;
+/// What of a reason is kept in memory, in bytes.
+const REASON_BYTES: usize = 256;
+
+/// What a parked key takes in memory, its first task's reason included, and what each of its tasks takes.
+const KEY_BYTES: u64 = 1024;
+const TASK_BYTES: u64 = 96;
 
 /// See the module.
 pub(crate) struct ParkedTasks {
     state: Mutex<State>,
+    index: MemoryPool,
     /// Nothing is parked and nothing comes again: no task has to be looked at.
     quiet: AtomicBool,
     drops: Mutex<VecDeque<DropOrder>>,
@@ -40,6 +48,8 @@ struct State {
     known_end: Option<Position>,
     /// The journal was read.
     ready: bool,
+    /// For what is known, and one task more; `None` where that is nothing.
+    memory: Option<Reservation>,
 }
 
 /// Why a task is parked.
@@ -59,7 +69,7 @@ impl Cause {
     pub(crate) fn of(note: &Parked) -> Self {
         Self {
             label: note.cause.clone(),
-            reason: note.reason.chars().take(REASON_CHARS).collect(),
+            reason: note.reason[..note.reason.floor_char_boundary(REASON_BYTES)].to_owned(),
             attempts: note.attempts,
             parked_at_ms: note.parked_at_ms,
         }
@@ -98,7 +108,8 @@ pub(crate) struct DropOrder {
 
 impl ParkedTasks {
     /// What is known at the start of an assignment: the journal is to be read from `mark` on.
-    pub(crate) fn new(mark: Mark, start: Offset, known_end: Option<Position>) -> Self {
+    /// Memory for it comes out of `index`.
+    pub(crate) fn new(mark: Mark, start: Offset, known_end: Option<Position>, index: MemoryPool) -> Self {
         let mark = match known_end {
             Some(end) if end < mark.from => {
                 tracing::error!(
@@ -116,8 +127,10 @@ impl ParkedTasks {
             redriving: BTreeSet::new(),
             known_end,
             ready: false,
+            memory: None,
         };
         Self {
+            index,
             state: Mutex::new(state),
             quiet: AtomicBool::new(false),
             drops: Mutex::default(),
@@ -136,7 +149,32 @@ impl ParkedTasks {
         let mut state = self.state();
         let result = change(&mut state);
         self.quiet.store(state.ready && state.parking.is_empty(), Relaxed);
+        let needed = state.needed();
+        if state.parking.parked_tasks() == 0 {
+            state.memory = None;
+        } else if let Some(memory) = &mut state.memory {
+            memory.shrink_to(needed);
+        }
         result
+    }
+
+    /// Sees to it that one more task may be parked. Where it says no there is no memory to know it in: until some are redriven or dropped,
+    /// here or in another partition.
+    pub(crate) fn make_room(&self) -> bool {
+        let mut state = self.state();
+        let needed = state.needed();
+        match &mut state.memory {
+            Some(memory) => needed <= memory.bytes() || memory.try_grow(needed - memory.bytes()),
+            memory => {
+                *memory = self.index.try_reserve(needed);
+                memory.is_some()
+            }
+        }
+    }
+
+    /// Whether nothing is parked and nothing comes again.
+    pub(crate) fn is_quiet(&self) -> bool {
+        self.quiet.load(Relaxed)
     }
 
     /// Where the journal is to be read from; `None` where nothing of it is unread.
@@ -183,12 +221,12 @@ impl ParkedTasks {
 
     /// What becomes of the next task from the task topic.
     pub(crate) fn judge(&self, key: &Bytes, offset: Offset) -> Verdict {
-        if self.quiet.load(Relaxed) { Verdict::Run } else { self.state().parking.judge(key, offset) }
+        if self.is_quiet() { Verdict::Run } else { self.state().parking.judge(key, offset) }
     }
 
     /// Every task before `next` has ended.
     pub(crate) fn passed(&self, next: Offset) {
-        if !self.quiet.load(Relaxed) {
+        if !self.is_quiet() {
             self.state().parking.passed(next);
         }
     }
@@ -337,6 +375,12 @@ impl ParkedTasks {
 }
 
 impl State {
+    /// What is to be reserved for one task more than there are, be it of a key of its own.
+    fn needed(&self) -> u64 {
+        let (keys, tasks) = (self.parking.parked_keys() as u64, self.parking.parked_tasks() as u64);
+        (keys + 1) * KEY_BYTES + (tasks + 1) * TASK_BYTES
+    }
+
     /// Keeps a cause, unless the task is not parked or only waits behind another.
     fn told(&mut self, key: &Bytes, offset: Offset, cause: Cause) {
         if self.parking.get(key, offset).is_some() {

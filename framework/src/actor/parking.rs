@@ -2,10 +2,10 @@
 //! task begins, so that a new owner knows which keys are parked.
 
 use super::{
-    lane::Order,
+    lane::{Order, Phase},
     meter::End,
     parked::Cause,
-    runner::{Runner, TENURE},
+    runner::{Ending, Runner, TENURE},
     work::Work,
 };
 use crate::{
@@ -22,6 +22,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Between two attempts to store or read a record of the journal while the log refuses.
 const BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether there is room for another parked task.
+const ROOM: Duration = Duration::from_millis(250);
 
 /// Why a task is put aside.
 pub(super) struct Aside {
@@ -40,6 +43,7 @@ impl<W: Work> Runner<W> {
         while let Some(from) = next {
             let page = self.page(from, JournalRead::Notes).await?;
             for record in &page.records {
+                self.until_room().await?;
                 match record.meaning(self.setup.assignment.topic_id(), log.group()) {
                     Some(meaning) => parked.read(record.position, &record.key, &meaning),
                     None => {
@@ -66,6 +70,37 @@ impl<W: Work> Runner<W> {
             tracing::info!(%partition, keys, tasks, "keys are parked: their tasks wait for a redrive");
         }
         Ok(())
+    }
+
+    /// Waits until one more task could be parked, before any that might have to be. What operators ask for goes on meanwhile: that is what
+    /// makes room.
+    pub(super) async fn room_to_park(&mut self) -> Result<(), Ending> {
+        let mut waits = 0;
+        while !self.setup.parked.make_room() {
+            if !self.redrive_some().await? {
+                self.wait_for_room(&mut waits).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The same where nothing can be redriven: nothing of the partition is parked, or it is not known yet.
+    async fn until_room(&mut self) -> Result<(), Order> {
+        let mut waits = 0;
+        while !self.setup.parked.make_room() {
+            self.wait_for_room(&mut waits).await?;
+        }
+        Ok(())
+    }
+
+    async fn wait_for_room(&mut self, waits: &mut u32) -> Result<(), Order> {
+        let why =
+            "memory for the index of parked tasks: redrive or drop some, or raise memory.budget".to_owned();
+        *waits += 1;
+        if *waits == 1 {
+            tracing::error!(partition = %self.setup.assignment.partition, why, "the partition waits: it could not park another task");
+        }
+        self.wait_as(Phase::ParkingFull, Some(why), ROOM).await
     }
 
     /// Reads a page of the journal, again and again until it can be read.
@@ -106,6 +141,9 @@ impl<W: Work> Runner<W> {
             decompressed_size: decompressed,
             ..self.note(offset, reason.label(), detail)
         };
+        if end == End::Parked {
+            self.until_room().await?;
+        }
         let position = self.store(record.key.clone(), record.value.clone(), &note, offset).await?;
         if end == End::Parked {
             let weight = Weight { value: record.value.len() as u64, decompressed };

@@ -34,6 +34,8 @@ pub(crate) struct SupervisorSetup {
     pub(crate) policy: Policy,
     pub(crate) log: Arc<dyn TaskLog>,
     pub(crate) decode: MemoryPool,
+    /// For what is known of parked tasks.
+    pub(crate) index: MemoryPool,
     pub(crate) tenure: Tenure,
     pub(crate) spawner: Spawner,
     pub(crate) arbiters: Vec<ArbiterHandle>,
@@ -168,12 +170,15 @@ impl Supervisor {
         // Asked now: a log that was away at the start did not know it then, but no partition is assigned before it does.
         let topic_id = self.setup.log.topic_id().into();
         let assignment = Assignment { topic: self.topic.clone(), topic_id, partition, epoch };
+        let index = self.setup.index.clone();
         let parked = match self.offered.remove(&partition) {
-            Some(log::Start { mark, journal_end, .. }) => ParkedTasks::new(mark, start, Some(journal_end)),
+            Some(log::Start { mark, journal_end, .. }) => {
+                ParkedTasks::new(mark, start, Some(journal_end), index)
+            }
             // The former actor may have added to the journal, up to its last moment.
             None => {
                 let mark = self.parked.get(&partition).map(|parked| parked.mark(start));
-                ParkedTasks::new(mark.unwrap_or_default(), start, None)
+                ParkedTasks::new(mark.unwrap_or_default(), start, None, index)
             }
         };
         let parked = Arc::new(parked);
@@ -336,7 +341,7 @@ impl Supervisor {
                 if endangered > 0 {
                     tracing::warn!(
                         tasks = endangered,
-                        "tasks have waited for half of the topic's retention and more: it deletes them unless they end first"
+                        "the topic's retention may soon delete tasks that have not ended: work them off, or raise retention.ms"
                     );
                 }
                 None

@@ -28,6 +28,9 @@ const INLINE_DECOMPRESSION: u64 = 1 << 20;
 impl<W: Work> Runner<W> {
     /// Takes one record to its end.
     pub(super) async fn one(&mut self, record: Record) -> Result<(), Ending> {
+        if !self.setup.parked.is_quiet() {
+            self.room_to_park().await?;
+        }
         self.ctx.attempt = 0;
         let received_at_ms = record.timestamp_ms.max(0) as u64;
         let ended = match self.setup.parked.judge(&record.key, record.offset) {

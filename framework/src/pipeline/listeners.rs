@@ -92,7 +92,7 @@ fn sources(shared: &Shared, role: Role, metrics: Option<Ask<String>>) -> AdminSo
 fn set_gauges(shared: &Shared, ready: bool) {
     metrics::gauge!(READY).set(if ready { 1.0 } else { 0.0 });
     metrics::gauge!(MEMORY_BUDGET_BYTES).set(shared.memory.total() as f64);
-    for pool in [&shared.memory.intake, &shared.memory.decode] {
+    for pool in shared.memory.pools() {
         metrics::gauge!(MEMORY_RESERVED_BYTES, "use" => pool.name()).set(pool.reserved() as f64);
     }
 }

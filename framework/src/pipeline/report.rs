@@ -7,6 +7,8 @@ use serde_json::{Value, json};
 /// The whole process.
 pub(super) fn status(shared: &Shared, role: Role, not_ready: &[String]) -> Value {
     let (log, memory) = (&shared.log, &shared.memory);
+    let mut budget = serde_json::Map::from_iter([("budget".to_owned(), memory.total().into())]);
+    budget.extend(memory.pools().map(|one| (one.name().to_owned(), pool(one))));
     let owned = shared.status.partitions();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
@@ -23,11 +25,7 @@ pub(super) fn status(shared: &Shared, role: Role, not_ready: &[String]) -> Value
             "topic_id": log.topic_id(),
             "partitions": log.partitions(),
         },
-        "memory": {
-            "budget": memory.total(),
-            "intake": pool(&memory.intake),
-            "decode": pool(&memory.decode),
-        },
+        "memory": budget,
         "workers": role.works().then(|| json!({
             "joined": shared.status.joined(),
             "partitions": owned.len(),

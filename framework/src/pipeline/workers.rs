@@ -61,6 +61,7 @@ pub(crate) fn supervise<E>(
         policy: policy(&shared.config),
         log: shared.log.clone(),
         decode: shared.memory.decode.clone(),
+        index: shared.memory.parked.clone(),
         tenure,
         spawner,
         arbiters,

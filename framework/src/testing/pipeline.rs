@@ -17,7 +17,7 @@ use bytes::Bytes;
 use partita_core::{Exit, Offset, partition_of};
 use partita_proto::v1::{Compression, Envelope, Header, parked::Kind};
 use prost::Message;
-use std::{cell::RefCell, convert::Infallible, fmt, sync::Arc, time::Duration};
+use std::{cell::RefCell, collections::BTreeMap, convert::Infallible, fmt, sync::Arc, time::Duration};
 use tokio::{sync::watch, time::timeout};
 
 /// When the tasks of tests were made.
@@ -234,18 +234,20 @@ impl TestPipeline {
     /// If that takes more than an hour of the test's time: a task is stuck, and the message says where.
     pub async fn settled(&self) -> Settled {
         self.wait_until("every task has ended and is committed", |pipeline| pipeline.log.is_settled()).await;
-        let tasks = self.sent.borrow().iter().map(|(key, receipt)| self.ended(key, *receipt)).collect();
-        Settled { tasks }
-    }
-
-    fn ended(&self, key: &str, Receipt { partition, offset }: Receipt) -> Ended {
-        let parked = self.log.parked(partition.0).into_iter().rfind(|parked| parked.offset == offset.0);
-        let outcome = match parked {
-            None => Outcome::Done,
-            Some(parked) if parked.kind() == Kind::Rejected => Outcome::Rejected(parked.reason),
-            Some(parked) => Outcome::Parked(parked.reason),
+        // The last note of a task is the one that counts.
+        let mut aside = BTreeMap::new();
+        for partition in 0..self.log.partitions() {
+            aside.extend(self.log.parked(partition).into_iter().map(|note| ((partition, note.offset), note)));
+        }
+        let ended = |(key, Receipt { partition, offset }): &(String, Receipt)| {
+            let outcome = match aside.remove(&(partition.0, offset.0)) {
+                None => Outcome::Done,
+                Some(note) if note.kind() == Kind::Rejected => Outcome::Rejected(note.reason),
+                Some(note) => Outcome::Parked(note.reason),
+            };
+            Ended { key: key.clone(), partition: partition.0, offset: offset.0, outcome }
         };
-        Ended { key: key.to_owned(), partition: partition.0, offset: offset.0, outcome }
+        Settled { tasks: self.sent.borrow().iter().map(ended).collect() }
     }
 
     /// The committed offset of a key's partition: the next to read.

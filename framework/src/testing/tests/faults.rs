@@ -154,7 +154,7 @@ async fn decompression_waits_for_memory_rather_than_overshoot() {
     }
     let mut config = config();
     config.limits.max_task = ByteSize::b(1_000_000);
-    config.memory.budget = ByteSize::b(10_000_000);
+    config.memory.budget = ByteSize::b(10_600_000);
     let (memory, most) = (Arc::new(OnceLock::new()), Arc::new(AtomicU64::new(0)));
     let (known, seen) = (memory.clone(), most.clone());
     let pipeline = TestPipeline::with(config, 8, move |_| Hold(known.clone(), seen.clone())).await;

@@ -16,10 +16,14 @@ struct Poisoned {
 
 impl Poisoned {
     async fn start() -> Self {
+        Self::with(config()).await
+    }
+
+    async fn with(config: Config) -> Self {
         let (poisoned, healthy) = (key_of(0, 2, 0), key_of(0, 2, 1));
         let (mended, sick) = (Arc::new(AtomicBool::new(false)), poisoned.clone());
         let seen = mended.clone();
-        let (pipeline, ledger) = pipeline(config(), 2, move |ctx| {
+        let (pipeline, ledger) = pipeline(config, 2, move |ctx| {
             if ctx.key_str() == sick && !seen.load(Relaxed) { Act::Park } else { Act::Succeed }
         })
         .await;
@@ -126,6 +130,38 @@ async fn a_new_owner_knows_what_is_parked_before_it_begins() {
     test.pipeline.settled().await;
     let of_key: Vec<u64> = test.done().into_iter().filter(|offset| offset % 2 == 0).collect();
     assert_eq!(of_key, [0, 2, 4, 6, 8, 10]);
+}
+
+#[actix_rt::test]
+async fn a_partition_that_can_know_no_more_parked_tasks_waits_until_some_are_redriven() {
+    let mut config = config();
+    config.limits.max_task = bytesize::ByteSize::kb(1);
+    config.memory.budget = bytesize::ByteSize::kb(2_700);
+    let test = Poisoned::with(config).await;
+    let index = test.pipeline.memory().parked.clone();
+    let status = |pipeline: &TestPipeline| pipeline.status().partition(partita_core::Partition(0)).unwrap();
+    let full = |pipeline: &TestPipeline| {
+        let one = status(pipeline);
+        one.activity == Activity::ParkingFull && one.waiting_for.unwrap().contains("redrive or drop")
+    };
+    test.send(6000).await;
+    test.pipeline.wait_until("there is no room", full).await;
+    let parked = test.parked();
+    assert!((5000..6000).contains(&parked.len()), "{}", parked.len());
+    assert!(index.reserved() <= index.capacity());
+
+    test.pipeline.rebalance().await;
+    test.pipeline.wait_until("there is no room for the next owner either", full).await;
+    assert_eq!(test.parked(), parked);
+    assert!(index.reserved() <= index.capacity());
+
+    test.mended.store(true, Relaxed);
+    test.pipeline.operations().redrive(&test.key()).unwrap();
+    test.pipeline.wait_until("nothing is parked", |pipeline| status(pipeline).parked_tasks == 0).await;
+    test.pipeline.settled().await;
+    let of_key: Vec<u64> = test.done().into_iter().filter(|offset| offset % 2 == 0).collect();
+    assert_eq!(of_key, (0..12_000).step_by(2).collect::<Vec<_>>());
+    assert_eq!(index.reserved(), 0);
 }
 
 #[actix_rt::test]
