@@ -3,6 +3,6 @@
 mod support;
 
 pub use support::{
-    checkers, checkers_starts, client, disk, history, journal, kafka, ledger, load, metrics, observe,
-    payload, ports, process, random, scenario, server, size, stall, wait,
+    checkers, checkers_starts, client, clock, disk, history, journal, kafka, ledger, load, metrics, network,
+    observe, payload, ports, preload, process, random, scenario, server, size, stall, wait,
 };

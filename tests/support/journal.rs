@@ -1,16 +1,19 @@
 //! What a worker did, written down by its handler as it did it: each start and each end of each attempt, one line each.
 //!
 //! A line is one `write` to a file opened for appending: a process that is killed has written all of it or nothing. Times are the
-//! machine's clock, so that the journals of several processes can be merged.
+//! machine's monotonic clock's, so that the journals of several processes can be merged.
 
-use crate::history::{End, Position, at};
+use crate::{
+    clock,
+    history::{End, Position, at},
+};
 use anyhow::{Context, Result};
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, Write},
     path::Path,
     sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 /// What happened.
@@ -71,7 +74,7 @@ impl Journal {
 
     /// Writes one line.
     pub fn write(&self, event: Event, entry: &Entry) -> io::Result<()> {
-        let time = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+        let time = clock::monotonic().as_nanos() as u64;
         let Entry { key, digest, partition, offset, epoch, attempt } = entry;
         let line = format!("{time} {} {partition} {offset} {epoch} {attempt} {digest} {key}\n", event.name());
         (&*self.0).write_all(line.as_bytes())
@@ -81,7 +84,7 @@ impl Journal {
 /// One line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// Since the Unix epoch.
+    /// By the machine's monotonic clock.
     pub time: Duration,
     /// What happened.
     pub event: Event,

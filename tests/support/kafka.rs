@@ -1,6 +1,6 @@
 //! A real Apache Kafka of this test's own, driven by `tests/kafka/kafka`.
 
-use crate::{history::Position, ports, server::Setup};
+use crate::{disk, history::Position, network::Network, ports, preload, server::Setup};
 use anyhow::{Context, Result, ensure};
 use partita::proto::v1::{Parked, parked::Kind};
 use partita_core::{Offset, Partition};
@@ -29,6 +29,9 @@ pub struct Kafka {
     base_port: u16,
     bootstrap: String,
     overrides: String,
+    brokers: u32,
+    /// Its network can be cut and its disks filled.
+    frail: bool,
 }
 
 /// What is done to one broker.
@@ -49,15 +52,20 @@ pub enum Fault {
 impl Kafka {
     /// Starts one broker or three, as a stock Kafka is configured.
     pub fn up(brokers: u32) -> Result<Self> {
-        Self::up_with(brokers, "")
+        Self::start(brokers, "", false)
     }
 
-    /// As `up`, with further lines of `server.properties`.
-    pub fn up_with(brokers: u32, overrides: &str) -> Result<Self> {
+    /// As `up`, with further lines of `server.properties`, a network that can be cut and disks that can be full.
+    pub fn up_frail(brokers: u32, overrides: &str) -> Result<Self> {
+        Self::start(brokers, overrides, true)
+    }
+
+    fn start(brokers: u32, overrides: &str, frail: bool) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("partita-kafka-").tempdir()?;
-        // Broker I listens on base + 10 × (I - 1), its controller one above.
+        // Broker I listens on base + 10 × (I - 1), its controller one above, and where it is reached over a network above that.
         let overrides = overrides.to_owned();
-        let mut kafka = Self { dir, base_port: ports::free(22), bootstrap: String::new(), overrides };
+        let mut kafka =
+            Self { dir, base_port: ports::free(24), bootstrap: String::new(), overrides, brokers, frail };
         let said = kafka.run(&["up", &brokers.to_string()])?;
         kafka.bootstrap = said.lines().last().context("no bootstrap servers")?.into();
         Ok(kafka)
@@ -68,9 +76,33 @@ impl Kafka {
         &self.bootstrap
     }
 
+    /// A network between its brokers and those clients that begin at [`far_bootstrap`](Self::far_bootstrap).
+    pub async fn network(&self) -> Result<Network> {
+        Network::between(self.far_ports().map(|port| (port, port - 1))).await
+    }
+
+    /// Where clients begin that reach it over its network.
+    pub fn far_bootstrap(&self) -> String {
+        self.far_ports().map(|port| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
+    }
+
+    fn far_ports(&self) -> impl Iterator<Item = u16> + use<> {
+        let (base, brokers) = (self.base_port, self.brokers as u16);
+        (0..brokers).map(move |broker| base + 10 * broker + 3)
+    }
+
+    /// From now on a broker's disk has no room, or has it again.
+    pub fn set_disk_full(&self, broker: u32, full: bool) -> Result<()> {
+        disk::set(&self.dir.path().join(format!("node-{broker}/disk-full")), full)
+    }
+
     /// Runs a command of the script and returns what it printed.
     pub fn run(&self, arguments: &[&str]) -> Result<String> {
-        let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/kafka/kafka"))
+        let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/kafka/kafka"));
+        if self.frail {
+            command.env("KAFKA_FAR", "1").env("KAFKA_DISK", preload::library("disk/shim.c")?);
+        }
+        let output = command
             .args(arguments)
             .env("KAFKA_DIR", self.dir.path())
             .env("KAFKA_BASE_PORT", self.base_port.to_string())
@@ -92,6 +124,13 @@ impl Kafka {
             Fault::Start => "start",
         };
         self.run(&[verb, &broker.to_string()]).map(drop)
+    }
+
+    /// Whether a broker runs.
+    pub fn is_up(&self, broker: u32) -> Result<bool> {
+        let status = self.run(&["status"])?;
+        let line = status.lines().find(|line| line.starts_with(&format!("{broker} ")));
+        Ok(!line.context("no such broker")?.ends_with("down"))
     }
 
     /// Waits until every broker answers and every replica is in sync.

@@ -11,7 +11,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::task::JoinSet;
+use tokio::{task::JoinSet, time::timeout};
 
 /// What is to be sent.
 #[derive(Debug, Clone)]
@@ -28,6 +28,8 @@ pub struct Load {
     pub sizes: RangeInclusive<u64>,
     /// How long a client tries to get one task accepted.
     pub patience: Duration,
+    /// Every fourth time a client hangs up before it is answered, within this time.
+    pub hangs_up_within: Option<Duration>,
 }
 
 impl Default for Load {
@@ -39,6 +41,7 @@ impl Default for Load {
             clients: 8,
             sizes: 10_000..=200_000,
             patience: Duration::from_secs(120),
+            hangs_up_within: None,
         }
     }
 }
@@ -100,6 +103,11 @@ impl Running {
         self.stop.store(true, Ordering::Relaxed);
     }
 
+    /// Whether it was told to stop.
+    pub fn is_stopped(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
     /// Waits until every client is done, and hands the ledger over.
     pub async fn finish(&mut self) -> Result<Ledger> {
         while let Some(ended) = self.clients.join_next().await {
@@ -147,7 +155,17 @@ impl Sender {
         let mut wait = Duration::from_millis(10);
         loop {
             let invocation = self.ledger.invoke(key, sequence, &digest);
-            let answer = self.client.post(key, payload.clone()).await;
+            let post = self.client.post(key, payload.clone());
+            let answer = match self.load.hangs_up_within.filter(|_| self.random.below(4) == 0) {
+                Some(within) => match timeout(within.mul_f64(self.random.fraction()), post).await {
+                    Ok(answer) => answer,
+                    Err(_) => {
+                        self.ledger.answer(invocation, Outcome::Unknown);
+                        continue;
+                    }
+                },
+                None => post.await,
+            };
             let (outcome, seen) = match &answer {
                 Ok(answer) => (answer.outcome()?, answer.text()),
                 // A connection that was refused carried nothing; one that broke may have carried everything.

@@ -33,6 +33,12 @@ impl Metrics {
         self.of(name).map(|sample| sample.value).reduce(|a, b| a + b)
     }
 
+    /// The sum over the samples with this label.
+    pub fn sum_where(&self, name: &str, label: &str, value: &str) -> f64 {
+        let labelled = |sample: &&Sample| sample.labels.get(label).is_some_and(|found| found == value);
+        self.of(name).filter(labelled).map(|sample| sample.value).sum()
+    }
+
     /// The names of all samples.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|sample| sample.name.as_str())

@@ -1,6 +1,8 @@
 //! The real binary: started, killed, stopped and started again, on the same directory and ports.
 
-use crate::{client::Client, disk::Watch, history::Position, metrics::Metrics, ports, process, wait};
+use crate::{
+    client::Client, clock::Clock, disk::Watch, history::Position, metrics::Metrics, ports, process, wait,
+};
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use std::{
@@ -70,6 +72,7 @@ pub struct Setup {
     front: SocketAddr,
     admin: SocketAddr,
     watch: Option<Watch>,
+    clock: Option<Clock>,
 }
 
 impl Setup {
@@ -77,7 +80,8 @@ impl Setup {
     pub fn embedded() -> Self {
         let home = Arc::new(tempfile::Builder::new().prefix("partita-test-").tempdir().expect("a directory"));
         let (front, admin) = (ports::address(), ports::address());
-        Self { home, settings: Vec::new(), role: None, journal_worker: None, front, admin, watch: None }
+        let (settings, role, journal_worker, watch, clock) = (Vec::new(), None, None, None, None);
+        Self { home, settings, role, journal_worker, front, admin, watch, clock }
     }
 
     /// The same directory, on other ports.
@@ -118,6 +122,21 @@ impl Setup {
     /// If it is not `watched`.
     pub fn watch(&self) -> &Watch {
         self.watch.as_ref().expect("a setup that is watched")
+    }
+
+    /// The server goes by a clock of its own.
+    pub fn clocked(mut self) -> Result<Self> {
+        self.clock = Some(Clock::at(self.home().join(format!("clock-{}", self.front.port())))?);
+        Ok(self)
+    }
+
+    /// The clock it goes by.
+    ///
+    /// # Panics
+    ///
+    /// If it is not `clocked`.
+    pub fn clock(&self) -> &Clock {
+        self.clock.as_ref().expect("a setup with a clock of its own")
     }
 
     /// The directory it runs in: the log and the recordings are below `partita-data`.
@@ -185,6 +204,9 @@ impl Setup {
         if let Some(watch) = &self.watch {
             command.envs(watch.environment()?);
         }
+        if let Some(clock) = &self.clock {
+            command.envs(clock.environment()?);
+        }
         command.current_dir(self.home()).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let child = command.spawn().with_context(|| format!("{command:?}"))?;
         Ok(Server { setup: self.clone(), child, log_path })
@@ -240,6 +262,8 @@ pub struct PartitionStatus {
     pub lag: Option<u64>,
     /// Tasks that are parked.
     pub parked_tasks: u64,
+    /// Whether fetching is paused.
+    pub paused: bool,
     /// Why it is halted, where it is.
     pub halted: Option<String>,
 }

@@ -8,11 +8,38 @@ use std::time::Duration;
 /// for so long (a frozen container, a debugger, a stop for lack of memory) learns of it only after it goes on, and would meanwhile go on
 /// with its tasks beside their new owner. So the thread that talks to the group comes by regularly, and each time says until when
 /// tasks may begin: for less than a session. After a gap it waits until the group has had the time to say no.
+///
+/// A client that does not itself give its partitions up when the group falls silent needs [`Contact`] besides.
 #[derive(Debug, Clone)]
 pub struct Lease {
     term: Duration,
     last: Option<Duration>,
     wait_until: Duration,
+    needs_contact: bool,
+    contact: Option<Contact>,
+    /// The last contact's time is over.
+    out_of_contact: bool,
+}
+
+/// An answer of the group: whoever gets through to it is heard by it too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Contact {
+    /// When it was asked.
+    pub asked: Duration,
+    /// How long the group waits for a silent member.
+    pub session: Duration,
+    /// How often the client tells the group that it is there: it may have last been heard so long before the question.
+    pub heartbeat: Duration,
+}
+
+impl Contact {
+    /// Between the end of what a contact proves and that of the session.
+    const RESERVE: Duration = Duration::from_secs(1);
+
+    /// Until when the group cannot have given the member's partitions away.
+    fn holds_until(&self) -> Duration {
+        self.asked + self.session.saturating_sub(self.heartbeat + Self::RESERVE)
+    }
 }
 
 /// What a visit to [`Lease::beat`] found.
@@ -32,9 +59,26 @@ impl Lease {
     /// The longest term, far above what keeps the thread from coming by.
     pub const TERM: Duration = Duration::from_secs(2);
 
-    /// For a group that waits `session` for a silent member.
+    /// For a group that waits `session` for a silent member, and a client that gives its partitions up by then.
     pub fn new(session: Duration) -> Self {
-        Self { term: Self::TERM.min(session / 3), last: None, wait_until: Duration::ZERO }
+        Self {
+            term: Self::TERM.min(session / 3),
+            last: None,
+            wait_until: Duration::ZERO,
+            needs_contact: false,
+            contact: None,
+            out_of_contact: false,
+        }
+    }
+
+    /// For a client that keeps its partitions however long the group is silent: no task begins without a [`Contact`].
+    pub fn with_contact() -> Self {
+        Self { needs_contact: true, ..Self::new(Self::TERM * 3) }
+    }
+
+    /// The group has answered.
+    pub fn heard(&mut self, contact: Contact) {
+        self.contact = Some(contact);
     }
 
     /// The thread that talks to the group comes by. `now` is a monotonic clock's. One that stands still
@@ -46,7 +90,26 @@ impl Lease {
         if stood_still.is_some() {
             self.wait_until = now + Self::SETTLE;
         }
-        Beat { until: (now >= self.wait_until).then(|| now + self.term), stood_still }
+        let reach = self.reach(now);
+        let until = (now >= self.wait_until).then_some(now + self.term);
+        Beat { until: until.zip(reach).map(|(until, reach)| until.min(reach)), stood_still }
+    }
+
+    /// How far the last contact reaches. After a time without, the member's next heartbeats are waited for: they say whether it still is one.
+    fn reach(&mut self, now: Duration) -> Option<Duration> {
+        if !self.needs_contact {
+            return Some(Duration::MAX);
+        }
+        let contact = self.contact?;
+        let reach = contact.holds_until();
+        if reach <= now {
+            self.out_of_contact = true;
+            return None;
+        }
+        if std::mem::take(&mut self.out_of_contact) {
+            self.wait_until = self.wait_until.max(now + contact.heartbeat + Self::SETTLE);
+        }
+        (now >= self.wait_until).then_some(reach)
     }
 }
 
@@ -69,7 +132,63 @@ mod tests {
         assert_eq!(lease.beat(at(10_500)), Beat { until: Some(at(12_500)), stood_still: None });
     }
 
+    #[test]
+    fn a_member_out_of_contact_begins_nothing_until_its_heartbeats_can_have_been_answered() {
+        let at = Duration::from_millis;
+        let contact = |asked| Contact { asked: at(asked), session: SESSION, heartbeat: at(500) };
+        let mut lease = Lease::with_contact();
+        let until = |lease: &mut Lease, now| lease.beat(at(now)).until;
+        assert_eq!(until(&mut lease, 0), None, "it has never been heard");
+        lease.heard(contact(0));
+        assert_eq!(until(&mut lease, 100), Some(at(2100)));
+        for now in (200..4500).step_by(100) {
+            assert_eq!(until(&mut lease, now), Some(at((now + 2000).min(4500))));
+        }
+        assert_eq!(until(&mut lease, 4500), None);
+        assert_eq!(until(&mut lease, 6000), None);
+        lease.heard(contact(6000));
+        assert_eq!(until(&mut lease, 6100), None);
+        lease.heard(contact(8000));
+        assert_eq!(until(&mut lease, 8099), None);
+        assert_eq!(until(&mut lease, 8100), Some(at(10_100)));
+    }
+
     proptest! {
+        /// Heartbeats reach the group as long as questions do. It ends a session that long after the last one; no task may begin
+        /// from then on, until a heartbeat after that is answered.
+        #[test]
+        fn no_task_begins_beyond_a_session_that_the_group_has_ended(
+            cuts in prop::collection::vec((0_u64..20_000, 0_u64..20_000), 1..8),
+            phase in 0_u64..500,
+        ) {
+            let (heartbeat, ms) = (500, Duration::from_millis);
+            let mut lease = Lease::with_contact();
+            let (mut now, mut heard, mut ended, mut until) = (0, 0, None::<u64>, None);
+            for (open, cut) in cuts {
+                for (length, reachable) in [(open, true), (cut, false)] {
+                    let end = now + length;
+                    while now < end {
+                        if reachable && now % 500 == 0 {
+                            lease.heard(Contact { asked: ms(now), session: SESSION, heartbeat: ms(heartbeat) });
+                        }
+                        if now - heard > SESSION.as_millis() as u64 {
+                            ended.get_or_insert(now);
+                        }
+                        if reachable && now % heartbeat == phase % heartbeat / 100 * 100 {
+                            // The answer says that it is no member any more: it joins anew.
+                            (heard, ended) = (now, None);
+                        }
+                        if let Some(beat) = lease.beat(ms(now)).until {
+                            until = Some(beat);
+                        }
+                        let may_begin = until.is_some_and(|until| ms(now) < until);
+                        prop_assert!(!(may_begin && ended.is_some()), "at {now}, ended at {ended:?}");
+                        now += 100;
+                    }
+                }
+            }
+        }
+
         /// Whenever two beats are further apart than a session, no task may begin from before that session's end until the
         /// settling after the second one is over; and a term always ends before the session that began with its beat.
         #[test]

@@ -27,7 +27,7 @@ pub use breaker::{Breaker, BreakerPolicy, Ruling};
 pub use commit::CommitSchedule;
 pub use event::Event;
 pub use ids::{CommitId, Epoch, Intent, Offset, Partition};
-pub use lease::{Beat, Lease};
+pub use lease::{Beat, Contact, Lease};
 pub use member::{GroupMember, MemberConfig, PartitionState, PartitionView};
 pub use offset_tracker::{ImpossibleEnd, OffsetTracker};
 pub use parking::{Claim, Entry, Mark, Noted, Parking, Position, Verdict, Weight};

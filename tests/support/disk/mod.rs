@@ -3,12 +3,11 @@
 pub mod image;
 pub mod trace;
 
-use anyhow::{Context, Result, ensure};
+use crate::preload;
+use anyhow::Result;
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
-    sync::OnceLock,
 };
 
 /// The watch over one server's directory. Its own files are in it, under names that are not watched.
@@ -24,7 +23,7 @@ impl Watch {
     /// The environment of the server that is to be watched.
     pub fn environment(&self) -> Result<[(&'static str, PathBuf); 5]> {
         Ok([
-            ("LD_PRELOAD", shim()?),
+            ("LD_PRELOAD", preload::library("disk/shim.c")?),
             ("DISK_DIR", self.0.clone()),
             ("DISK_TRACE", self.trace()),
             ("DISK_FULL", self.full()),
@@ -56,31 +55,12 @@ impl Watch {
     }
 }
 
-fn set(flag: &Path, wanted: bool) -> Result<()> {
+/// Makes a flag for the shim, or takes it away.
+pub fn set(flag: &Path, wanted: bool) -> Result<()> {
     if wanted {
         fs::write(flag, "")?;
     } else {
         fs::remove_file(flag)?;
     }
     Ok(())
-}
-
-/// The shim, compiled by the C compiler that librdkafka and SQLite are built with.
-fn shim() -> Result<PathBuf> {
-    static SHIM: OnceLock<std::result::Result<PathBuf, String>> = OnceLock::new();
-    let made = SHIM.get_or_init(|| compile().map_err(|error| format!("{error:#}")));
-    made.clone().map_err(anyhow::Error::msg)
-}
-
-fn compile() -> Result<PathBuf> {
-    let shim = std::env::current_exe()?.with_file_name("libdisk.so");
-    // Another test process may be using the one that is there.
-    let new = shim.with_extension(std::process::id().to_string());
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/support/disk/shim.c");
-    let mut cc = Command::new(std::env::var_os("CC").unwrap_or_else(|| "cc".into()));
-    cc.args(["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC", "-o"]);
-    let output = cc.arg(&new).arg(source).arg("-ldl").output().context("the C compiler")?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    fs::rename(new, &shim)?;
-    Ok(shim)
 }

@@ -1,8 +1,8 @@
 /* A disk that is watched: preloaded into a server, it notes every change that the server makes to its files, and every sync.
  *
- * Notes the changes below DISK_DIR in the file DISK_TRACE, as disk/trace.rs reads them. While the file DISK_FULL is there, a write
+ * Notes the changes below DISK_DIR in the file DISK_TRACE, as disk/trace.rs reads them; without DISK_TRACE it notes nothing. While the file DISK_FULL is there, a write
  * that makes a file longer fails with ENOSPC; while DISK_BROKEN is there, every sync fails with EIO. Files of shared memory (-shm)
- * and of no interest after a power cut (.log, .toml) are left out.
+ * and of no interest after a power cut (.log, .toml) are left out; of a disk that is not noted, nothing is.
  *
  * Changes and their notes are made under one lock, so the trace is in the order of the changes. A sync is two notes, since writes
  * may go on beside it: what it covers is what was written before the first, and it is durable from the second on.
@@ -46,9 +46,11 @@ __attribute__((constructor)) static void begin(void)
     dir = getenv("DISK_DIR");
     full = getenv("DISK_FULL");
     broken = getenv("DISK_BROKEN");
-    if (!dir || !to)
+    if (!dir)
         return;
     dir_length = strlen(dir);
+    if (!to)
+        return;
     trace = REAL(open)(to, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
     if (trace < 0)
         abort();
@@ -63,7 +65,9 @@ static int ends_with(const char *path, const char *end)
 /* The path below DISK_DIR, "" for DISK_DIR itself, or NULL. A relative path is taken as one below it: servers run there. */
 static const char *below(const char *path)
 {
-    if (trace < 0 || !path || ends_with(path, "-shm") || ends_with(path, ".log") || ends_with(path, ".toml"))
+    if (!dir || !path)
+        return NULL;
+    if (trace >= 0 && (ends_with(path, "-shm") || ends_with(path, ".log") || ends_with(path, ".toml")))
         return NULL;
     if (path[0] != '/') {
         while (path[0] == '.' && path[1] == '/')
@@ -95,6 +99,8 @@ static void note(char kind, uint64_t number, const char *path, const void *data,
 {
     struct timespec now;
     int before = errno;
+    if (trace < 0)
+        return;
     clock_gettime(CLOCK_REALTIME, &now);
     uint64_t head[5] = {kind, (uint64_t)now.tv_sec * 1000000000u + now.tv_nsec, number, strlen(path), length};
     put(head, sizeof head);

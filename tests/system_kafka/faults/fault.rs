@@ -1,13 +1,17 @@
 //! What is done to a run, and to which kind of group.
 
-use partita_tests::server::Setup;
+use anyhow::Result;
+use partita_tests::{kafka::Kafka, load::Load, server::Setup};
 use std::time::Duration;
 
 /// `session.timeout.ms` of the workers: how long the group waits for one that is gone.
 pub(super) const SESSION: Duration = Duration::from_secs(6);
 
-/// `broker.session.timeout.ms`, as it is by default: how long the controller waits for a broker that is gone.
-const BROKER_SESSION: Duration = Duration::from_secs(9);
+/// `broker.session.timeout.ms` of the tests' brokers: how long the controller waits for one that is gone.
+const BROKER_SESSION: Duration = Duration::from_secs(6);
+
+/// `max.poll.interval.ms` of workers whose handlers are slower than that.
+pub(super) const POLL_INTERVAL: Duration = Duration::from_secs(6);
 
 /// What is done to a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,51 +19,82 @@ pub(super) enum Fault {
     WorkerKilled,
     WorkerStopped,
     WorkerPaused,
+    WorkerCutOff,
     Rebalances,
+    /// Workers come and go while more waits for their handlers than they may hold.
+    RebalancesUnderPressure,
     DoorKilled,
+    DoorCutOff,
+    ClientsHangUp,
     BrokerStopped,
     BrokerKilled,
     BrokerPaused,
+    BrokerDiskFull,
+    ClocksJump,
     HandlerFails,
     HandlerHangs,
+    HandlerSlow,
     /// Keys are parked; workers are killed before and during their redrive.
     Parking,
     Mixed,
+    /// Whatever process it is, killed and started again, one after another for a while.
+    AnyKilled,
 }
 
 impl Fault {
-    pub(super) const ALL: [(Self, Group, &'static str); 18] = [
+    pub(super) const ALL: [(Self, Group, &'static str); 28] = [
         (Self::WorkerKilled, Group::Cooperative, "worker killed (-9), started again"),
         (Self::WorkerKilled, Group::Consumer, "worker killed, `group.protocol=consumer`"),
         (Self::WorkerStopped, Group::Cooperative, "worker stopped (SIGTERM), started again"),
         (Self::WorkerPaused, Group::Cooperative, "worker paused beyond its session, continued"),
         (Self::WorkerPaused, Group::Consumer, "worker paused beyond its session, `group.protocol=consumer`"),
+        (Self::WorkerCutOff, Group::Cooperative, "worker cut off from the brokers, one way or both"),
+        (Self::WorkerCutOff, Group::Consumer, "worker cut off, `group.protocol=consumer`"),
         (Self::Rebalances, Group::Cooperative, "workers join and leave at random"),
         (Self::Rebalances, Group::Eager, "workers join and leave at random, eager (`range`)"),
         (Self::Rebalances, Group::Consumer, "workers join and leave at random, `group.protocol=consumer`"),
         (Self::Rebalances, Group::Static, "workers join and leave at random, static membership"),
+        (
+            Self::RebalancesUnderPressure,
+            Group::Cooperative,
+            "workers join and leave while partitions are paused",
+        ),
         (Self::DoorKilled, Group::Cooperative, "front door killed (-9), started again"),
+        (Self::DoorCutOff, Group::Cooperative, "front door cut off from the brokers, one way or both"),
+        (Self::ClientsHangUp, Group::Cooperative, "clients hang up before they are answered"),
         (Self::BrokerStopped, Group::Cooperative, "broker stopped, started again"),
         (Self::BrokerKilled, Group::Cooperative, "broker killed (-9), started again"),
         (Self::BrokerPaused, Group::Cooperative, "broker paused for 8 s, continued"),
+        (Self::BrokerDiskFull, Group::Cooperative, "broker's disk full, room made, started again"),
+        (Self::ClocksJump, Group::Cooperative, "clocks jump, forward and back"),
+        (Self::ClocksJump, Group::Static, "clocks jump, static membership"),
         (Self::HandlerFails, Group::Cooperative, "handler fails, panics, rejects"),
         (Self::HandlerHangs, Group::Cooperative, "handler hangs, is given up"),
+        (Self::HandlerSlow, Group::Cooperative, "handler slower than `max.poll.interval.ms`"),
         (Self::Parking, Group::Cooperative, "keys parked and redriven, workers killed meanwhile"),
         (Self::Parking, Group::Consumer, "keys parked and redriven, `group.protocol=consumer`"),
         (Self::Mixed, Group::Cooperative, "three of these, one after another"),
+        (Self::AnyKilled, Group::Cooperative, "any process killed (-9), again and again"),
     ];
 
     /// What `Mixed` draws from.
-    pub(super) const MIXED: [Self; 8] = [
+    pub(super) const MIXED: [Self; 12] = [
         Self::WorkerKilled,
         Self::WorkerStopped,
         Self::WorkerPaused,
+        Self::WorkerCutOff,
         Self::Rebalances,
         Self::DoorKilled,
+        Self::DoorCutOff,
         Self::BrokerStopped,
         Self::BrokerKilled,
         Self::BrokerPaused,
+        Self::BrokerDiskFull,
+        Self::ClocksJump,
     ];
+
+    /// What `AnyKilled` draws from.
+    pub(super) const KILLED: [Self; 3] = [Self::WorkerKilled, Self::DoorKilled, Self::BrokerKilled];
 
     /// How the workers handle their tasks.
     pub(super) fn manners(self) -> &'static [&'static str] {
@@ -78,14 +113,61 @@ impl Fault {
                 "reject",
             ],
             Self::HandlerHangs => &["--delay-ms", "1", "--every", "20", "hang"],
+            Self::HandlerSlow => &["--delay-ms", "1", "--every", "50", "slow"],
             Self::Parking => &["--delay-ms", "2", "--every", "25", "park"],
+            Self::RebalancesUnderPressure => &["--delay-ms", "30"],
             _ => &["--delay-ms", "4"],
+        }
+    }
+
+    /// The front door's settings.
+    pub(super) fn settle_door(self, setup: Setup, kafka: &Kafka) -> Result<Setup> {
+        match self {
+            Self::DoorCutOff | Self::Mixed => Ok(over_the_network(setup, kafka)).and_then(Setup::clocked),
+            Self::ClocksJump => setup.clocked(),
+            _ => Ok(setup),
+        }
+    }
+
+    /// A worker's settings. Only the first is reached over a network that can be cut.
+    pub(super) fn settle_worker(self, setup: Setup, worker: usize, kafka: &Kafka) -> Result<Setup> {
+        match self {
+            Self::WorkerCutOff if worker == 0 => Ok(over_the_network(setup, kafka)),
+            Self::Mixed if worker == 0 => over_the_network(setup, kafka).clocked(),
+            Self::Mixed | Self::ClocksJump => setup.clocked(),
+            Self::HandlerSlow => {
+                let setup = setup.set("worker.task_timeout", "\"30s\"").set("worker.drain_timeout", "\"2s\"");
+                Ok(property(setup, "max.poll.interval.ms", &POLL_INTERVAL.as_millis().to_string()))
+            }
+            Self::RebalancesUnderPressure => {
+                Ok(setup.set("memory.budget", "\"64MiB\"").set("limits.max_task", "\"16MB\""))
+            }
+            _ => Ok(setup),
+        }
+    }
+
+    /// What the clients do.
+    pub(super) fn load(self) -> Load {
+        let load = Load { tasks: u64::MAX, keys: 64, clients: 32, sizes: 1_000..=20_000, ..Load::default() };
+        match self {
+            Self::ClientsHangUp => Load { hangs_up_within: Some(Duration::from_millis(60)), ..load },
+            Self::RebalancesUnderPressure => Load { clients: 8, sizes: 50_000..=200_000, ..load },
+            _ => load,
         }
     }
 
     /// Whether owners of partitions may be gone without having committed what they did.
     pub(super) fn is_abrupt(self) -> bool {
-        !matches!(self, Self::WorkerStopped | Self::DoorKilled | Self::HandlerFails | Self::HandlerHangs)
+        !matches!(
+            self,
+            Self::WorkerStopped
+                | Self::DoorKilled
+                | Self::DoorCutOff
+                | Self::ClientsHangUp
+                | Self::HandlerFails
+                | Self::HandlerHangs
+                | Self::HandlerSlow
+        )
     }
 
     /// How long a partition may stand still, where that is known. After the loss of one worker: a session, and three seconds. After that of a
@@ -94,17 +176,34 @@ impl Fault {
     pub(super) fn recovers_within(self) -> Option<Duration> {
         let reserve = Duration::from_secs(3);
         match self {
-            Self::WorkerKilled | Self::WorkerPaused => Some(SESSION + reserve),
-            Self::BrokerStopped | Self::BrokerKilled | Self::BrokerPaused => {
+            Self::WorkerKilled | Self::WorkerPaused | Self::WorkerCutOff => Some(SESSION + reserve),
+            Self::BrokerStopped | Self::BrokerKilled | Self::BrokerPaused | Self::BrokerDiskFull => {
                 Some(BROKER_SESSION + SESSION + SESSION + reserve)
             }
             _ => None,
         }
     }
 
+    /// How long what is left may take when the load has ended.
+    pub(super) fn ends_within(self) -> Duration {
+        match self {
+            // Behind slow handlers much waits.
+            Self::HandlerSlow | Self::RebalancesUnderPressure => Duration::from_secs(240),
+            _ => Duration::from_secs(60),
+        }
+    }
+
     /// Whether a producer may lose a partition's leader: INVARIANTS.md, 10.
     pub(super) fn moves_leaders(self) -> bool {
-        matches!(self, Self::BrokerStopped | Self::BrokerKilled | Self::BrokerPaused | Self::Mixed)
+        matches!(
+            self,
+            Self::BrokerStopped
+                | Self::BrokerKilled
+                | Self::BrokerPaused
+                | Self::BrokerDiskFull
+                | Self::Mixed
+                | Self::AnyKilled
+        )
     }
 }
 
@@ -122,23 +221,28 @@ pub(super) enum Group {
 
 impl Group {
     pub(super) fn settle(self, setup: Setup, worker: usize) -> Setup {
-        let set = |setup: Setup, name: &str, value: &str| {
-            setup.set(&format!("log.kafka.properties.\"{name}\""), format!("\"{value}\""))
-        };
         let session = SESSION.as_millis().to_string();
         match self {
-            Self::Cooperative => set(setup, "session.timeout.ms", &session),
+            Self::Cooperative => property(setup, "session.timeout.ms", &session),
             Self::Eager => {
-                let setup = set(setup, "session.timeout.ms", &session);
-                set(setup, "partition.assignment.strategy", "range")
+                let setup = property(setup, "session.timeout.ms", &session);
+                property(setup, "partition.assignment.strategy", "range")
             }
-            Self::Consumer => set(setup, "group.protocol", "consumer"),
+            Self::Consumer => property(setup, "group.protocol", "consumer"),
             Self::Static => {
-                let setup = set(setup, "session.timeout.ms", &session);
-                set(setup, "group.instance.id", &format!("worker-{worker}"))
+                let setup = property(setup, "session.timeout.ms", &session);
+                property(setup, "group.instance.id", &format!("worker-{worker}"))
             }
         }
     }
+}
+
+fn property(setup: Setup, name: &str, value: &str) -> Setup {
+    setup.set(&format!("log.kafka.properties.\"{name}\""), format!("\"{value}\""))
+}
+
+fn over_the_network(setup: Setup, kafka: &Kafka) -> Setup {
+    setup.set("log.kafka.bootstrap_servers", format!("\"{}\"", kafka.far_bootstrap()))
 }
 
 /// Sessions of `group.protocol=consumer` are the brokers' to set.

@@ -37,7 +37,7 @@ async fn every_fault_loses_nothing_and_reorders_nothing() {
     let mut random = Random::from_env();
     let (runs, only) =
         (number("PARTITA_TEST_RUNS", 1), std::env::var("PARTITA_TEST_FAULTS").unwrap_or_default());
-    let kafka = Kafka::up_with(3, BROKERS).unwrap();
+    let kafka = Kafka::up_frail(3, BROKERS).unwrap();
     let mut table = vec![
         "| fault | runs | acknowledged | lost | reordered | stale starts | handled again, of allowed | other | standstill: median, longest |".to_owned(),
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|".to_owned(),

@@ -34,6 +34,10 @@ const START_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the tasks of a topic made by `create_topics` are kept; what is parked, until somebody deletes it.
 const RETENTION_MS: &str = "604800000";
 const FOR_EVER: &str = "-1";
+/// Whose clock a record's age goes by. By the front door's own, which is Kafka's default, tasks would be deleted early where it is
+/// behind, and refused where it is an hour ahead.
+const TIMESTAMP_TYPE: &str = "message.timestamp.type";
+const BROKERS_TIME: &str = "LogAppendTime";
 
 /// How good or bad a finding is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -131,6 +135,7 @@ fn create_topic(
         .set("max.message.bytes", &largest)
         .set("unclean.leader.election.enable", "false")
         .set("compression.type", "producer")
+        .set(TIMESTAMP_TYPE, BROKERS_TIME)
         .set("retention.ms", retention_ms)
         .set("retention.bytes", FOR_EVER);
     let fail = |reason: String| Err(Error::Log(format!("topic {topic} was not made: {reason}")));
@@ -213,7 +218,11 @@ pub(super) fn inspect(config: &KafkaConfig, max_task: u64, timeout: Duration) ->
                 findings.push(finding(Level::Fail, &subject, detail, "run `partita topics create`"));
             }
             Some(there) => {
-                let shape = Shape::of(there, metadata.brokers().len(), &settings(&client, &topic));
+                let shape = Shape::of(
+                    there,
+                    metadata.brokers().len(),
+                    &settings(&client, &ResourceSpecifier::Topic(&topic)),
+                );
                 findings.extend(shape.judge(&topic, config, largest_record(max_task, &topic, config)));
             }
         }
@@ -224,10 +233,26 @@ pub(super) fn inspect(config: &KafkaConfig, max_task: u64, timeout: Duration) ->
 /// What the task topic's retention goes by. `None` where this user may not read its settings, or no broker answers.
 pub(super) fn retention(config: &KafkaConfig, max_task: u64) -> Option<Retention> {
     let client = client(config, max_task).ok()?;
-    let settings = settings(&client, &config.topic);
+    let settings = settings(&client, &ResourceSpecifier::Topic(&config.topic));
     let get = |name: &str| settings.iter().find(|(setting, _)| setting == name)?.1.parse().ok();
     let retention = Retention::from_settings(get("retention.ms"), get("retention.bytes"));
     (!settings.is_empty()).then_some(retention)
+}
+
+/// The session and the heartbeat interval of `group.protocol=consumer`, as the brokers' settings have them: for a group that has no
+/// settings of its own. `None` where this user may not read them, or no broker answers.
+pub(super) fn group_times(config: &KafkaConfig, max_task: u64) -> Option<(Duration, Duration)> {
+    let client = client(config, max_task).ok()?;
+    let metadata = client.inner().fetch_metadata(Some(&config.topic), TIMEOUT).ok()?;
+    let settings = settings(&client, &ResourceSpecifier::Broker(metadata.brokers().first()?.id()));
+    let get = |name: &str| {
+        let value = settings.iter().find(|(setting, _)| setting == name)?.1.parse().ok()?;
+        Some(Duration::from_millis(value))
+    };
+    // The least that any group may have is what it may have been given.
+    let session =
+        get("group.consumer.session.timeout.ms")?.min(get("group.consumer.min.session.timeout.ms")?);
+    Some((session, get("group.consumer.heartbeat.interval.ms")?))
 }
 
 /// The subject of the finding that says that the brokers do not answer: the one failure that may mend itself.
@@ -286,21 +311,21 @@ fn options() -> AdminOptions {
     AdminOptions::new().request_timeout(Some(TIMEOUT)).operation_timeout(Some(TIMEOUT))
 }
 
-/// A topic's settings; empty where this user may not read them.
-fn settings(client: &AdminClient<Context>, topic: &str) -> Vec<(String, String)> {
-    let answer = block_on(client.describe_configs([&ResourceSpecifier::Topic(topic)], &options()));
+/// The settings of a topic or a broker; empty where this user may not read them.
+fn settings(client: &AdminClient<Context>, of: &ResourceSpecifier<'_>) -> Vec<(String, String)> {
+    let answer = block_on(client.describe_configs([of], &options()));
     let entries = |resource: ConfigResource| {
         resource.entries.into_iter().filter_map(|entry| Some((entry.name, entry.value?))).collect()
     };
     match answer.map(|resources| resources.into_iter().next()) {
         Ok(Some(Ok(resource))) => entries(resource),
         Ok(Some(Err(code))) => {
-            tracing::debug!(topic, %code, "the topic's settings cannot be read");
+            tracing::debug!(?of, %code, "settings cannot be read");
             Vec::new()
         }
         Ok(None) => Vec::new(),
         Err(error) => {
-            tracing::debug!(topic, %error, "the topic's settings cannot be read");
+            tracing::debug!(?of, %error, "settings cannot be read");
             Vec::new()
         }
     }

@@ -1,6 +1,6 @@
 //! How a topic is, and whether that keeps the promise.
 
-use super::{FOR_EVER, Finding, Level, finding, parking_topic};
+use super::{BROKERS_TIME, FOR_EVER, Finding, Level, TIMESTAMP_TYPE, finding, parking_topic};
 use crate::config::KafkaConfig;
 use rdkafka::metadata::MetadataTopic;
 
@@ -19,6 +19,7 @@ pub(super) struct Shape {
     unclean: Option<String>,
     /// Whether it is deleted from after a time, or above a size.
     forgets: bool,
+    timestamps: Option<String>,
 }
 
 impl Shape {
@@ -37,6 +38,7 @@ impl Shape {
             forgets: ["retention.ms", "retention.bytes"]
                 .iter()
                 .any(|name| get(name).is_some_and(|value| value != FOR_EVER)),
+            timestamps: get(TIMESTAMP_TYPE),
         }
     }
 
@@ -82,6 +84,11 @@ impl Shape {
             let help = alter(topic, "retention.ms=-1,retention.bytes=-1");
             let detail = "forgets: parked tasks that nobody has redriven in time would be deleted".into();
             add(Level::Warn, detail, &help);
+        }
+        if self.timestamps.as_deref().is_some_and(|kind| kind != BROKERS_TIME) {
+            let help = alter(topic, &format!("{TIMESTAMP_TYPE}={BROKERS_TIME}"));
+            let detail = "ages by the writers' clocks: tasks are deleted early where one is behind, and refused where it is ahead";
+            add(Level::Warn, detail.into(), &help);
         }
         self.judge_replicas(topic, &mut add);
         if self.min_in_sync.is_none() {
@@ -152,6 +159,7 @@ mod tests {
             largest: Some(LARGEST),
             unclean: Some("false".into()),
             forgets: true,
+            timestamps: Some(BROKERS_TIME.into()),
         }
     }
 
@@ -189,6 +197,8 @@ mod tests {
         assert_worst(&Shape { min_in_sync: Some(1), ..good() }, Level::Warn, "only copy");
         assert_worst(&Shape { min_in_sync: Some(3), ..good() }, Level::Warn, "one broker down");
         assert_worst(&Shape { in_sync: 1, ..good() }, Level::Warn, "in sync");
+        let by_writers = Shape { timestamps: Some("CreateTime".into()), ..good() };
+        assert_worst(&by_writers, Level::Warn, "message.timestamp.type=LogAppendTime");
         assert_worst(&Shape { unclean: Some("true".into()), ..good() }, Level::Warn, "unclean");
         assert_worst(
             &Shape { replicas: 1, in_sync: 1, min_in_sync: Some(1), ..good() },

@@ -1,10 +1,11 @@
 //! The reading half on Kafka: one member of the group, one thread, one queue.
 //!
 //! `run` is the thread's loop; `lanes` are the ways to the partition actors; `starts` finds where partitions begin, on a thread of
-//! its own, from what is `committed`; `tail` watches the topic and its ends, `retention` what may soon be deleted; `held` keeps large records in the buffer they were fetched in, `buffers` are what small ones are copied into.
+//! its own, from what is `committed`; `contact` sees to it that the group hears this member; `tail` watches the topic and its ends, `retention` what may soon be deleted; `held` keeps large records in the buffer they were fetched in, `buffers` are what small ones are copied into.
 
 mod buffers;
 mod committed;
+mod contact;
 mod held;
 mod lanes;
 mod retention;
@@ -23,9 +24,6 @@ use crate::{Error, config::KafkaConfig};
 use partita_core::DeliveryLimits;
 use std::{sync::Arc, time::Duration};
 
-/// Where the brokers decide about sessions (`group.protocol=consumer`): their default.
-const SESSION: Duration = Duration::from_secs(45);
-
 /// A member of the consumer group that reads the task topic.
 pub struct KafkaConsumer {
     config: KafkaConfig,
@@ -34,7 +32,9 @@ pub struct KafkaConsumer {
     native: Arc<NativeConsumer>,
     watch: Watch,
     tenure: Tenure,
-    session: Duration,
+    /// `session.timeout.ms`. `None` where the brokers decide about it: `group.protocol=consumer`.
+    session: Option<Duration>,
+    max_task: u64,
 }
 
 impl KafkaConsumer {
@@ -60,7 +60,8 @@ impl KafkaConsumer {
             native: Arc::new(native),
             watch,
             tenure: Tenure::limited(),
-            session: session.map_or(SESSION, Duration::from_millis),
+            session: session.map(Duration::from_millis),
+            max_task,
         })
     }
 }

@@ -13,6 +13,7 @@ use super::{
         watch::Trouble,
     },
     KafkaConsumer, committed,
+    contact::{ContactWatch, Heard},
     held::Holder,
     lanes::{Gap, Lanes},
     starts::{Asker, Found, Search},
@@ -52,6 +53,8 @@ pub(super) enum Note {
     Ends(Vec<(Partition, Offset)>),
     /// Below which offsets retention may soon delete.
     Endangered(Vec<(Partition, Offset)>),
+    /// The group answered.
+    Heard(Heard),
 }
 
 /// The one question of the group that is not answered yet.
@@ -86,6 +89,7 @@ struct Member {
     joined: bool,
     attended: Instant,
     lease: Lease,
+    _contact: Option<ContactWatch>,
     tenure: Tenure,
     began: Instant,
     /// What the watch last said; `None` until it has spoken.
@@ -101,11 +105,16 @@ struct Meters {
 
 /// Runs a consumer to its end.
 pub(super) fn run(consumer: KafkaConsumer, port: ConsumerPort) {
-    let KafkaConsumer { config, limits, prefetch_bytes, native, watch, tenure, session } = consumer;
+    let KafkaConsumer { config, limits, prefetch_bytes, native, watch, tenure, session, max_task } = consumer;
     let notes = unbounded();
     let asker = Asker::of(&watch);
-    let tail = match Tail::start(watch, &native, notes.0.clone()) {
-        Ok(tail) => tail,
+    let contact = || match session {
+        Some(_) => Ok(None),
+        None => ContactWatch::start(&config, max_task, &native, notes.0.clone()).map(Some),
+    };
+    let started = Tail::start(watch, &native, notes.0.clone()).and_then(|tail| Ok((tail, contact()?)));
+    let (tail, contact) = match started {
+        Ok(started) => started,
         Err(error) => return (port.events)(ConsumerEvent::Fatal(format!("cannot start a thread: {error}"))),
     };
     let member = Member {
@@ -124,7 +133,8 @@ pub(super) fn run(consumer: KafkaConsumer, port: ConsumerPort) {
         reopening: Vec::new(),
         joined: false,
         attended: Instant::now(),
-        lease: Lease::new(session),
+        lease: session.map_or_else(Lease::with_contact, Lease::new),
+        _contact: contact,
         tenure,
         began: Instant::now(),
         standing: None,
@@ -403,6 +413,7 @@ impl Member {
                     }
                 }
                 Note::Ends(ends) => self.emit(ConsumerEvent::HighWatermarks(ends)),
+                Note::Heard(heard) => self.heard(&heard),
                 Note::Endangered(before) => self.emit(ConsumerEvent::Endangered(before)),
                 Note::Standing(standing) => self.stand(standing),
             }

@@ -2,11 +2,14 @@
 //! what it gave may be taken for this member's own.
 
 use super::{
-    super::starts::{self, Found},
+    super::{
+        contact::{Heard, Times},
+        starts::{self, Found},
+    },
     ATTEND, Member, Pending,
 };
 use crate::log::{ConsumerEvent, Lane};
-use partita_core::{Intent, Partition};
+use partita_core::{Contact, Intent, Partition};
 use std::{thread, time::Instant};
 
 impl Member {
@@ -42,6 +45,13 @@ impl Member {
         if let Some(until) = beat.until {
             self.tenure.renew(self.began + until);
         }
+    }
+
+    /// The group answered: it hears this member.
+    pub(super) fn heard(&mut self, heard: &Heard) {
+        let Times { session, heartbeat } = heard.times;
+        let asked = heard.asked.saturating_duration_since(self.began);
+        self.lease.heard(Contact { asked, session, heartbeat });
     }
 
     pub(super) fn offered(&mut self, partitions: Vec<Partition>) {
