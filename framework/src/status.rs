@@ -221,7 +221,7 @@ impl PipelineStatus {
             }
         }
         if works {
-            reasons.extend(self.away().map(|reason| format!("the consumer cannot reach the log: {reason}")));
+            reasons.extend(self.away().map(|reason| format!("the consumer: {reason}")));
             if !self.joined() {
                 reasons.push("the consumer group is not joined yet".into());
             }

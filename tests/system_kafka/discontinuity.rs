@@ -3,7 +3,17 @@
 
 use crate::created;
 use anyhow::{Result, bail, ensure};
-use partita_tests::{kafka::Kafka, server::Server, wait};
+use partita_core::{Offset, Partition};
+use partita_tests::{
+    checkers::{self, Bounds},
+    history::{History, Outcome, Position},
+    journal::{self, Line},
+    kafka::Kafka,
+    load::Load,
+    random::Random,
+    server::Server,
+    wait,
+};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(30);
@@ -189,4 +199,90 @@ async fn tasks_that_retention_will_delete_unhandled_raise_an_alarm_in_time() {
         .await
         .unwrap();
     server.is_sound().await.unwrap();
+}
+
+/// Keys would go to other partitions, beside what is left of them in the present ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_that_are_added_under_load_stop_the_front_door_until_all_of_before_is_handled() {
+    let kafka = Kafka::up(1).unwrap();
+    let setup = created(&kafka, PARTITIONS).await.set("retry.breaker_tasks", "0");
+    let door = setup.clone().role("front-door").start().await.unwrap();
+    let manners = ["--delay-ms", "20", "--every", "40", "park"];
+    let worker = |name| setup.journal_worker(name, &manners);
+    let workers = [worker("one").start().await.unwrap(), worker("two").start().await.unwrap()];
+    let load = Load { tasks: u64::MAX, keys: 40, clients: 8, sizes: 100..=2_000, ..Load::default() };
+    let mut running = load.start(door.setup().front(), Random::from_env());
+    running.accepted_at_least(3000).await.unwrap();
+    let handled = || journal::read(setup.home()).unwrap().iter().filter_map(Line::end).count();
+    let before = handled();
+    kafka.run(&["topics", "--alter", "--topic", "tasks", "--partitions", "8"]).unwrap();
+    for server in workers.iter().chain([&door]) {
+        let reason = server.not_ready(SOON).await.unwrap();
+        assert!(reason.contains("has 8 partitions and log.kafka.partitions is 4"), "{reason}");
+    }
+    let refused = door.client().post("key", "one more").await.unwrap();
+    assert_eq!(
+        (refused.status, refused.json::<partita_tests::client::Problem>().unwrap().code),
+        (503, "log_mismatch".into())
+    );
+    // What was accepted is worked off, parked tasks included, also by a worker that is alone now.
+    let [one, two] = workers;
+    assert_eq!(two.stop(SOON).await.unwrap().code(), Some(0));
+    wait::until("committed = end on every partition", Duration::from_secs(120), async || {
+        kafka.committed_is_end("tasks", PARTITIONS).map(Some)
+    })
+    .await
+    .unwrap();
+    assert!(handled() > before + 500, "{before} tasks were handled before, {} now", handled());
+    std::fs::write(setup.home().join("mended"), "").unwrap();
+    let admin = format!("http://{}", one.setup().admin());
+    let redriven = setup.command(&["parked", "redrive", "--all", "--admin", &admin]).await.unwrap();
+    assert_eq!(redriven.code, Some(0), "{}", redriven.said());
+    wait::until("nothing is parked", Duration::from_secs(60), async || {
+        let parked: u64 = one.partitions().await?.iter().map(|one| one.parked_tasks).sum();
+        Ok((parked == 0).then_some(()))
+    })
+    .await
+    .unwrap();
+    for server in [&one, &door] {
+        server.is_sound().await.unwrap();
+        assert_eq!(server.readiness().await.unwrap().status, 503);
+    }
+
+    // Then every process is told of the new number, and goes on; so do the clients, which waited.
+    assert_eq!(one.stop(SOON).await.unwrap().code(), Some(0));
+    kafka.run(&["topics", "--alter", "--topic", "tasks.parked", "--partitions", "8"]).unwrap();
+    let door = door.kill().set("log.kafka.partitions", "8").start().await.unwrap();
+    let worker = worker("three").set("log.kafka.partitions", "8").start().await.unwrap();
+    let accepted = running.accepted();
+    running.accepted_at_least(accepted + 500).await.unwrap();
+    running.stop();
+    let ledger = running.finish().await.unwrap();
+    wait::until("committed = end on every partition", Duration::from_secs(60), async || {
+        kafka.committed_is_end("tasks", 8).map(Some)
+    })
+    .await
+    .unwrap();
+    // A key's tasks of before and after are in two partitions: the order is the same all the same.
+    let mut ends: Vec<_> = journal::read(setup.home()).unwrap().iter().filter_map(Line::end).collect();
+    let moved = ends.iter().filter(|end| end.position.partition.0 >= PARTITIONS).count();
+    assert!(moved > 100, "{moved} tasks in new partitions: too tame");
+    ends.iter_mut().for_each(|end| end.position = place_of(end.position));
+    let mut attempts = ledger.attempts();
+    for attempt in &mut attempts {
+        if let Outcome::Ok(position) = &mut attempt.outcome {
+            *position = place_of(*position);
+        }
+    }
+    let history = History { attempts, ends, steps: Vec::new() };
+    assert_eq!(checkers::violations(&history, Bounds::default()), Vec::<String>::new());
+    for server in [&worker, &door] {
+        server.is_sound().await.unwrap();
+    }
+}
+
+/// As if all were one partition: the checker takes a key that is in two for a mistake, and here it is none.
+fn place_of(position: Position) -> Position {
+    let Position { partition, offset } = position;
+    Position { partition: Partition(0), offset: Offset(offset.0 << 8 | u64::from(partition.0)) }
 }

@@ -6,6 +6,7 @@ use partita_tests::{
     kafka::{Fault, Kafka},
     ledger::Ledger,
     load::Load,
+    network::Cut,
     observe::Observer,
     payload,
     random::Random,
@@ -45,6 +46,31 @@ async fn with_kafka_down_at_the_start_it_waits_and_begins_when_kafka_is_there() 
     server.ready(RECOVERED_WITHIN).await.unwrap();
     server.client().accept("key", "task").await.unwrap();
     crate::committed_is_end(&kafka, PARTITIONS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_kafka_out_of_reach_one_way_or_both_nothing_is_lost_and_it_recovers_by_itself() {
+    let kafka = Kafka::up_frail(1, "").unwrap();
+    let network = kafka.network().await.unwrap();
+    let far = format!("\"{}\"", kafka.far_bootstrap());
+    let setup = created(&kafka, PARTITIONS).await.set("log.kafka.bootstrap_servers", far);
+    let mut server = setup.start().await.unwrap();
+    let load = Load { tasks: 100_000, keys: 60, sizes: 1_000..=100_000, ..Load::default() };
+    let mut running = load.start(setup.front(), Random::from_env());
+    let mut probes = 0;
+    for cut in [Cut::Both, Cut::Requests, Cut::Answers] {
+        let accepted = running.accepted();
+        running.accepted_at_least(accepted + 100).await.unwrap();
+        network.cut(Some(cut));
+        is_away(&server, &running.ledger, &mut probes).await;
+        network.cut(None);
+        server.ready(RECOVERED_WITHIN).await.unwrap();
+    }
+    let accepted = running.accepted();
+    running.accepted_at_least(accepted + 100).await.unwrap();
+    running.stop();
+    let ledger = running.finish().await.unwrap();
+    judge(Observer::default(), &kafka, &server, &ledger, Bounds::default()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

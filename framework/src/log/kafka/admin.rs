@@ -267,8 +267,8 @@ pub(super) fn missing_topic(topic: &str) -> String {
 pub(super) fn other_partition_count(topic: &str, there: usize, expected: usize) -> String {
     format!(
         "topic {topic} has {there} partitions and log.kafka.partitions is {expected}: keys would be spread differently and lose \
-         their order; set log.kafka.partitions = {there} for every process once all tasks of before are handled, or go back to a topic \
-         with {expected}"
+         their order. Let the workers that run handle what is left, redrive or drop what is parked; then stop every process, give \
+         {topic}.parked as many partitions and set log.kafka.partitions = {there} everywhere. Or go back to a topic with {expected}"
     )
 }
 

@@ -83,6 +83,8 @@ struct Shared {
     delivered: Arc<AtomicU64>,
     health: Mutex<LogHealth>,
     ready: AtomicBool,
+    /// The topic has more partitions than this process knows of.
+    grown: AtomicBool,
     alarmed: Arc<AtomicBool>,
     alarm: Sender<()>,
     identity: Identity,
@@ -113,6 +115,7 @@ impl KafkaLog {
             delivered,
             health: Mutex::new(LogHealth::Away(waiting)),
             ready: AtomicBool::new(false),
+            grown: AtomicBool::new(false),
             alarmed,
             alarm,
             identity,
@@ -198,10 +201,10 @@ impl Shared {
         reservation: Option<Reservation>,
         parked: Option<Bytes>,
     ) -> AppendFuture {
-        if let Err(error) = self.admit(partition) {
+        let target = if parked.is_some() { Target::Parking } else { Target::Tasks };
+        if let Err(error) = self.admit(target, partition) {
             return Box::pin(ready(Err(error)));
         }
-        let target = if parked.is_some() { Target::Parking } else { Target::Tasks };
         let writer = match self.writer(self.writers.of(target, partition), target) {
             Ok(writer) => writer,
             Err(error) => return Box::pin(ready(Err(error))),
@@ -222,7 +225,7 @@ impl Shared {
     }
 
     /// Refuses what could only wait for its timeout.
-    fn admit(&self, partition: Partition) -> Result<(), AppendError> {
+    fn admit(&self, target: Target, partition: Partition) -> Result<(), AppendError> {
         let refuse = |code, reason: String| Err(AppendError::NotWritten { code, reason });
         if self.closing.load(Ordering::SeqCst) {
             return refuse(NotWritten::Closing, "this process is shutting down".into());
@@ -235,6 +238,10 @@ impl Shared {
         }
         match self.health.lock().unwrap_or_else(PoisonError::into_inner).clone() {
             LogHealth::Ready => Ok(()),
+            // What is left is worked off, and some of it may have to be parked.
+            LogHealth::Mismatch(_) if target == Target::Parking && self.grown.load(Ordering::Relaxed) => {
+                Ok(())
+            }
             LogHealth::Away(reason) | LogHealth::Mismatch(reason) => refuse(NotWritten::Away, reason),
             LogHealth::Full(reason) => refuse(NotWritten::Full, reason),
         }
@@ -292,9 +299,16 @@ impl Shared {
             let delivering = std::mem::replace(&mut delivered, self.delivered.load(Ordering::Relaxed))
                 != self.delivered.load(Ordering::Relaxed);
             match standing.judge(answer, alarmed, delivering, asked, Instant::now()) {
-                Some(Ok(())) => self.set_health(LogHealth::Ready),
+                Some(Ok(())) => {
+                    self.grown.store(false, Ordering::Relaxed);
+                    self.set_health(LogHealth::Ready);
+                }
                 Some(Err(Trouble::Away(reason))) => self.set_health(LogHealth::Away(reason)),
                 Some(Err(Trouble::Mismatch(reason))) => self.set_health(LogHealth::Mismatch(reason)),
+                Some(Err(Trouble::Grown(reason))) => {
+                    self.grown.store(true, Ordering::Relaxed);
+                    self.set_health(LogHealth::Mismatch(reason));
+                }
                 None => {}
             }
             messages.set(self.pending.count() as f64);

@@ -37,6 +37,8 @@ pub(super) enum Trouble {
     Away(String),
     /// An answer that this process must not work with.
     Mismatch(String),
+    /// Partitions were added: nothing may be written, since keys would be spread differently. What is there is worked off.
+    Grown(String),
 }
 
 /// The topic's id, or what comes closest on a cluster that has none, once it is known. The watches of one process share it: to all of
@@ -148,7 +150,10 @@ impl Watch {
             Some(code) => return Err(Trouble::Away(format!("topic {topic}: {code}"))),
         }
         match (found.partitions().len(), self.config.partitions as usize) {
-            (there, expected) if there != expected => {
+            (there, expected) if there > expected => {
+                Err(Trouble::Grown(admin::other_partition_count(topic, there, expected)))
+            }
+            (there, expected) if there < expected => {
                 Err(Trouble::Mismatch(admin::other_partition_count(topic, there, expected)))
             }
             _ => Ok(()),

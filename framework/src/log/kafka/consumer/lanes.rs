@@ -49,6 +49,11 @@ impl Lanes {
         Self { slots, touched: Vec::new(), buffers: Buffers::default(), records: 0, bytes: 0 }
     }
 
+    /// Whether a partition is one of those.
+    pub(super) fn knows(&self, partition: Partition) -> bool {
+        (partition.0 as usize) < self.slots.len()
+    }
+
     /// Delivers from the lane's start on.
     pub(super) fn open(&mut self, lane: Lane) {
         let Lane { partition, epoch, start, inbox } = lane;

@@ -59,7 +59,7 @@ pub(super) enum Note {
 
 /// The one question of the group that is not answered yet.
 enum Pending {
-    Assign { intent: Intent, starts: Option<Vec<Found>>, _search: Option<Search> },
+    Assign { intent: Intent, starts: Option<Vec<Found>>, strangers: Vec<Partition>, _search: Option<Search> },
     Revoke { intent: Intent, partitions: Vec<Partition> },
 }
 
@@ -430,6 +430,10 @@ impl Member {
                 self.offer();
             }
             Err(Trouble::Away(reason)) => self.emit(ConsumerEvent::Away(Some(reason))),
+            Err(Trouble::Grown(reason)) => {
+                self.emit(ConsumerEvent::Away(Some(reason)));
+                self.offer();
+            }
             Err(Trouble::Mismatch(reason)) => {
                 for partition in self.lanes.open_partitions() {
                     self.halt(partition, reason.clone());

@@ -3,13 +3,14 @@
 
 use super::{
     super::{
+        super::watch::Trouble,
         contact::{Heard, Times},
         starts::{self, Found},
     },
     ATTEND, Member, Pending,
 };
 use crate::log::{ConsumerEvent, Lane};
-use partita_core::{Contact, Intent, Partition};
+use partita_core::{Contact, Intent, Offset, Partition};
 use std::{thread, time::Instant};
 
 impl Member {
@@ -57,8 +58,16 @@ impl Member {
     pub(super) fn offered(&mut self, partitions: Vec<Partition>) {
         self.check_joined();
         self.expect_another_round();
+        let (partitions, strangers): (Vec<_>, Vec<_>) =
+            partitions.into_iter().partition(|&partition| self.lanes.knows(partition));
+        if !strangers.is_empty() {
+            tracing::warn!(
+                ?strangers,
+                "the topic has more partitions than log.kafka.partitions: these are left alone"
+            );
+        }
         if partitions.is_empty() {
-            return said("assignment", self.native.assign(&[]));
+            return self.take_without_reading(&strangers);
         }
         let intent = self.next_intent();
         tracing::info!(?intent, ?partitions, "partitions are assigned");
@@ -66,7 +75,14 @@ impl Member {
         let search = search
             .inspect_err(|error| tracing::error!(%error, "cannot start a thread to find start offsets"))
             .ok();
-        self.pending = Some(Pending::Assign { intent, starts: None, _search: search });
+        self.pending = Some(Pending::Assign { intent, starts: None, strangers, _search: search });
+    }
+
+    /// The group's wish is done, and nothing comes of these partitions.
+    fn take_without_reading(&self, partitions: &[Partition]) {
+        let list: Vec<_> = partitions.iter().map(|&partition| (partition, Offset(0))).collect();
+        said("assignment", self.native.assign(&list));
+        self.native.set_paused(partitions, true);
     }
 
     /// The others may have to give something up first, and all then join once more.
@@ -112,7 +128,7 @@ impl Member {
     /// Offers the assignment to the supervisor once its starts are found and the topic is known to be the right one.
     pub(super) fn offer(&mut self) {
         let Some(Pending::Assign { intent, starts: Some(starts), .. }) = &self.pending else { return };
-        if self.standing != Some(Ok(())) {
+        if !matches!(self.standing, Some(Ok(()) | Err(Trouble::Grown(_)))) {
             return;
         }
         self.generation = self.generation.max(self.native.generation().unwrap_or(0));
@@ -121,8 +137,10 @@ impl Member {
     }
 
     pub(super) fn complete_assign(&mut self, answered: Intent, lanes: Vec<Lane>) {
-        let starts = match self.pending.take() {
-            Some(Pending::Assign { intent, starts: Some(starts), .. }) if intent == answered => starts,
+        let (starts, strangers) = match self.pending.take() {
+            Some(Pending::Assign { intent, starts: Some(starts), strangers, .. }) if intent == answered => {
+                (starts, strangers)
+            }
             other => {
                 self.pending = other;
                 return tracing::debug!(?answered, "an answer to an overtaken assignment is ignored");
@@ -133,10 +151,14 @@ impl Member {
             let start = lane.map_or(found.start.offset, |lane| lane.start);
             (found.partition(), if found.broken.is_some() { found.first } else { start })
         };
-        let list: Vec<_> = starts.iter().map(from).collect();
+        let mut list: Vec<_> = starts.iter().map(from).collect();
+        let ours = list.len();
+        list.extend(strangers.iter().map(|&partition| (partition, Offset(0))));
         if let Err(reason) = self.native.assign(&list) {
             return tracing::warn!(reason, "the group took the assignment back before it was answered");
         }
+        self.native.set_paused(&strangers, true);
+        list.truncate(ours);
         self.owned.extend(list.iter().map(|(partition, _)| *partition));
         let idle: Vec<_> = starts
             .iter()
