@@ -51,6 +51,7 @@ impl Default for Load {
 pub struct Running {
     /// What its clients know.
     pub ledger: Ledger,
+    name: &'static str,
     accepted: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
     clients: JoinSet<Result<()>>,
@@ -61,6 +62,7 @@ impl Load {
     pub fn start(&self, address: SocketAddr, mut random: Random) -> Running {
         let mut running = Running {
             ledger: Ledger::default(),
+            name: self.name,
             accepted: Arc::default(),
             stop: Arc::default(),
             clients: JoinSet::new(),
@@ -81,6 +83,11 @@ impl Load {
 }
 
 impl Running {
+    /// What its keys begin with.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
     /// Tasks accepted so far.
     pub fn accepted(&self) -> u64 {
         self.accepted.load(Ordering::Relaxed)

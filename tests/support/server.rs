@@ -73,6 +73,7 @@ pub struct Setup {
     admin: SocketAddr,
     watch: Option<Watch>,
     clock: Option<Clock>,
+    log_filter: Option<&'static str>,
 }
 
 impl Setup {
@@ -80,8 +81,9 @@ impl Setup {
     pub fn embedded() -> Self {
         let home = Arc::new(tempfile::Builder::new().prefix("partita-test-").tempdir().expect("a directory"));
         let (front, admin) = (ports::address(), ports::address());
-        let (settings, role, journal_worker, watch, clock) = (Vec::new(), None, None, None, None);
-        Self { home, settings, role, journal_worker, front, admin, watch, clock }
+        let (settings, role, journal_worker) = (Vec::new(), None, None);
+        let (watch, clock, log_filter) = (None, None, None);
+        Self { home, settings, role, journal_worker, front, admin, watch, clock, log_filter }
     }
 
     /// The same directory, on other ports.
@@ -122,6 +124,12 @@ impl Setup {
     /// If it is not `watched`.
     pub fn watch(&self) -> &Watch {
         self.watch.as_ref().expect("a setup that is watched")
+    }
+
+    /// What the server logs.
+    pub fn log_filter(mut self, filter: &'static str) -> Self {
+        self.log_filter = Some(filter);
+        self
     }
 
     /// The server goes by a clock of its own.
@@ -192,6 +200,9 @@ impl Setup {
                 command.arg("serve").arg("--config").arg(config);
                 if let Some(role) = self.role {
                     command.args(["--role", role]);
+                }
+                if let Some(filter) = self.log_filter {
+                    command.args(["--log", filter]);
                 }
                 command
             }

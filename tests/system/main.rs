@@ -10,6 +10,8 @@ mod memory;
 mod parking;
 mod power_loss;
 mod readme;
+mod retention;
+mod secrets;
 mod session;
 mod shutdown;
 mod sizes;

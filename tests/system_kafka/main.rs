@@ -10,6 +10,7 @@ mod handover;
 mod ledger;
 mod memory;
 mod outage;
+mod polling;
 mod roles;
 mod sizes;
 mod three_brokers;

@@ -21,8 +21,8 @@ use tokio::sync::{Notify, oneshot};
 const REASON_BYTES: usize = 256;
 
 /// What a parked key takes in memory, its first task's reason included, and what each of its tasks takes.
-const KEY_BYTES: u64 = 1024;
-const TASK_BYTES: u64 = 96;
+const KEY_BYTES: u64 = 1280;
+const TASK_BYTES: u64 = 112;
 
 /// See the module.
 pub(crate) struct ParkedTasks {

@@ -2,24 +2,21 @@
 //!
 //! There is no linger: one client's append is written at once, and while that is being synced the next group gathers by itself.
 
+mod answer;
 mod trouble;
 
 use super::{
     checkpoint::Due,
     plan::{Shape, Step, answers, plan},
-    published::{Row, RowValue},
-    queue::{Op, Taken, Write},
+    published::Row,
+    queue::{Op, Taken},
     retention::{Committed, Retention},
-    schema::{PAGE_SIZE, Tail},
+    schema::Tail,
     shared::Shared,
     store::{At, Place, Store, chunks_of},
 };
-use crate::{
-    log::{LogHealth, Receipt},
-    metrics as names,
-};
+use crate::{log::LogHealth, metrics as names};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
-use partita_core::Offset;
 use rusqlite::Connection;
 use std::{
     collections::VecDeque,
@@ -308,68 +305,6 @@ impl Writer<'_> {
         Ok(begun.first)
     }
 
-    /// Answers what the committed transaction completed, then shows it to the consumer.
-    fn answer(&mut self, steps: &[Step]) {
-        if self.tail.seq - self.noted >= NOTE_EVERY {
-            self.noted = self.tail.seq;
-        }
-        let now = Instant::now();
-        let mut completed = steps.iter().filter_map(|step| match step {
-            Step::Complete(index) => Some(*index),
-            Step::Stream(..) => None,
-        });
-        let mut outcomes = self.outcomes.drain(..);
-        let mut next = completed.next();
-        let (mut records, mut bytes, mut pages) = (0, 0, 3);
-        let mut kept = VecDeque::new();
-        for (index, pending) in self.pending.drain(..).enumerate() {
-            if next != Some(index) {
-                kept.push_back(pending);
-                continue;
-            }
-            next = completed.next();
-            match (pending.op, outcomes.next()) {
-                (Op::Write(write), Some(outcome)) => {
-                    records += 1;
-                    bytes += write.weight();
-                    self.meters.latency.record(now.saturating_duration_since(write.since).as_secs_f64());
-                    self.rows.extend(acknowledge(write, outcome));
-                }
-                (Op::Commit(commit), _) => {
-                    for one in &commit.offsets {
-                        if let Some(slot) = self.committed.get_mut(one.partition.0 as usize) {
-                            *slot = (one.offset.0, one.seq);
-                        }
-                    }
-                    (commit.reply)(Ok(()));
-                }
-                (Op::Write(_), None) => {}
-            }
-        }
-        drop(outcomes);
-        self.pending.append(&mut kept);
-        pages += bytes / PAGE_SIZE + records as u64 / 8;
-        for step in steps {
-            if let Step::Stream(_, count) = step {
-                pages += count * super::schema::CHUNK as u64 / PAGE_SIZE;
-            }
-        }
-        if !self.rows.is_empty() {
-            self.shared.published.publish(&mut self.rows);
-            self.shared.consumer.raise();
-        }
-        self.meters.ok.increment(records as u64);
-        self.settle(records, bytes);
-        self.due.wrote(pages);
-    }
-
-    fn settle(&self, records: usize, bytes: u64) {
-        let (records, bytes) = self.shared.queue.answered(records, bytes);
-        self.meters.queue_records.set(records as f64);
-        self.meters.queue_bytes.set(bytes as f64);
-        self.shared.note_drained();
-    }
-
     /// What is done between groups: deletion of old records, and the way out of trouble.
     fn housekeeping(&mut self) {
         let now = Instant::now();
@@ -404,26 +339,6 @@ impl Writer<'_> {
             }
         }
     }
-}
-
-/// Sends the receipt, lets the reservation go, and returns what the consumer is to see.
-fn acknowledge(write: Write, outcome: Outcome) -> Option<Row> {
-    let Write { partition, key, value, reservation, reply, .. } = write;
-    let (offset, row) = match outcome {
-        Outcome::Record(At { seq, offset, timestamp_ms }, place) => {
-            let value = match place {
-                Place::InRow => RowValue::Here(value),
-                Place::Chunks(first) => RowValue::Chunks { first, size: value.len() as u64 },
-            };
-            let offset = Offset(offset);
-            (offset, Some(Row { seq, partition, offset, timestamp_ms, key, value }))
-        }
-        Outcome::Parked(id) => (Offset(id), None),
-        Outcome::Committed => return None,
-    };
-    drop(reservation);
-    let _ = reply.send(Ok(Receipt { partition, offset }));
-    row
 }
 
 fn now_ms() -> i64 {

@@ -3,26 +3,28 @@
 //! A rebalance is an intent with a number: the group waits until it is answered, the thread goes on polling meanwhile, and an answer
 //! to an intent that was overtaken is ignored.
 
+mod commands;
 mod end;
 mod flow;
+mod notes;
 mod rebalance;
 
 use super::{
     super::{
-        native::{NativeConsumer, Polled, Protocol, Seek},
+        native::{NativeConsumer, Polled},
         watch::Trouble,
     },
-    KafkaConsumer, committed,
+    KafkaConsumer,
     contact::{ContactWatch, Heard},
     held::Holder,
     lanes::{Gap, Lanes},
     starts::{Asker, Found, Search},
     tail::Tail,
 };
-use crate::log::{ConsumerCommand, ConsumerEvent, ConsumerPort, Lane, Tenure};
+use crate::log::{ConsumerEvent, ConsumerPort, Lane, Tenure};
 use crate::metrics::{CONSUMER_BYTES_TOTAL, CONSUMER_LAST_POLL_TIMESTAMP_SECONDS, CONSUMER_RECORDS_TOTAL};
-use crossbeam_channel::{Receiver, Sender, TryRecvError, unbounded};
-use partita_core::{CommitId, Epoch, FlowControl, Intent, Lease, Mark, Offset, Partition};
+use crossbeam_channel::{Receiver, Sender, unbounded};
+use partita_core::{Epoch, FlowControl, Intent, Lease, Offset, Partition};
 use rdkafka::error::RDKafkaErrorCode as Code;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,8 +42,6 @@ const IDLE: Duration = Duration::from_millis(100);
 const ATTEND: Duration = Duration::from_millis(100);
 /// How often paused partitions are looked at, and failed seeks tried again.
 const ATTENTIVE: Duration = Duration::from_millis(5);
-/// How long a seek may take.
-const SEEK: Duration = Duration::from_millis(500);
 
 /// What the helping threads found.
 pub(super) enum Note {
@@ -292,154 +292,5 @@ impl Member {
         let reopening = self.reopening.iter().position(|lane| lane.partition == partition);
         let reopening = reopening.map(|index| self.reopening.swap_remove(index).epoch);
         self.lanes.close(partition).or(reopening)
-    }
-
-    fn obey(&mut self) -> Option<End> {
-        loop {
-            match self.port.commands.try_recv() {
-                Ok(ConsumerCommand::CompleteAssign { intent, lanes }) => self.complete_assign(intent, lanes),
-                Ok(ConsumerCommand::CompleteRevoke { intent }) => self.complete_revoke(intent),
-                Ok(ConsumerCommand::CloseLane { partition, epoch }) => {
-                    if self.lanes.epoch(partition) == Some(epoch) {
-                        self.shut(partition);
-                    }
-                }
-                Ok(ConsumerCommand::Reopen(lane)) => {
-                    self.close_lane(lane.partition);
-                    self.foreign.remove(&lane.partition);
-                    if self.owned.contains(&lane.partition) {
-                        self.reopening.push(lane);
-                        self.reopen();
-                    }
-                }
-                Ok(ConsumerCommand::Commit { commit, offsets }) => self.commit(commit, offsets),
-                Ok(ConsumerCommand::Close) | Err(TryRecvError::Disconnected) => return Some(End::Close),
-                Err(TryRecvError::Empty) => return None,
-            }
-        }
-    }
-
-    /// Seeks what is to be reopened; what fails is tried again in the next round.
-    fn reopen(&mut self) {
-        for lane in std::mem::take(&mut self.reopening) {
-            let partition = lane.partition;
-            let there = match self.native.seek(partition, lane.start, SEEK) {
-                Seek::Done => Ok(()),
-                Seek::NotFetching => self.fetch_anew(partition, lane.start),
-                Seek::Failed(reason) => Err(reason),
-            };
-            match there {
-                Ok(()) => {
-                    self.flow.open(partition);
-                    self.lanes.open(lane);
-                    self.native.set_paused(&[partition], false);
-                }
-                Err(reason) => {
-                    tracing::warn!(%partition, reason, "a seek failed and is tried again");
-                    self.reopening.push(lane);
-                }
-            }
-        }
-    }
-
-    /// Has librdkafka fetch a partition from this offset on that it fetches no more, and so cannot seek: it gives up at an offset that is
-    /// not in the log.
-    fn fetch_anew(&self, partition: Partition, start: Offset) -> Result<(), String> {
-        if self.pending.is_some() {
-            // What is said of assignments now would be taken for the answer.
-            return Err("the group's question comes first".into());
-        }
-        match self.native.protocol() {
-            Protocol::Cooperative => {
-                self.native.unassign(&[partition]).and_then(|()| self.native.assign(&[(partition, start)]))
-            }
-            // Only the whole assignment could be given.
-            Protocol::Eager => {
-                Err("an eager group cannot begin one partition anew: restart this worker".into())
-            }
-        }
-    }
-
-    fn commit(&mut self, commit: CommitId, offsets: Vec<(Partition, Offset, Mark)>) {
-        let text = |partition, mark: &Mark| {
-            let former = self.foreign.get(&partition).map(String::as_str);
-            committed::to_text(mark, former.or(self.asker.topic_id()).unwrap_or_default())
-        };
-        let (owned, others): (Vec<_>, Vec<_>) = offsets
-            .into_iter()
-            .map(|(partition, offset, mark)| (partition, offset, text(partition, &mark)))
-            .partition(|(partition, ..)| self.owned.contains(partition));
-        if !others.is_empty() {
-            tracing::warn!(?others, "offsets of partitions that are not owned are not committed");
-        }
-        let sent = match owned.is_empty() {
-            true => Err("the partitions are not owned any more".to_owned()),
-            false => self.native.commit(commit, &owned),
-        };
-        if let Err(reason) = sent {
-            self.emit(ConsumerEvent::CommitDone { commit, committed: Vec::new(), error: Some(reason) });
-        }
-    }
-
-    fn committed(
-        &mut self,
-        commit: CommitId,
-        partitions: Vec<(Partition, Option<Code>)>,
-        error: Option<Code>,
-    ) {
-        let failed = partitions
-            .iter()
-            .find_map(|(partition, error)| error.map(|code| format!("partition {partition}: {code}")));
-        // An error of the whole request says nothing of its partitions: count none as stored.
-        let committed = match error {
-            Some(_) => Vec::new(),
-            None => {
-                partitions.iter().filter(|(_, error)| error.is_none()).map(|(stored, _)| *stored).collect()
-            }
-        };
-        let error = error.map(|code| code.to_string()).or(failed);
-        self.emit(ConsumerEvent::CommitDone { commit, committed, error });
-    }
-
-    fn read_notes(&mut self) {
-        while let Ok(note) = self.notes.1.try_recv() {
-            match note {
-                Note::Starts { intent, starts: found } => {
-                    if let Some(Pending::Assign { intent: pending, starts, .. }) = &mut self.pending
-                        && *pending == intent
-                    {
-                        *starts = Some(found);
-                        self.offer();
-                    }
-                }
-                Note::Ends(ends) => self.emit(ConsumerEvent::HighWatermarks(ends)),
-                Note::Heard(heard) => self.heard(&heard),
-                Note::Endangered(before) => self.emit(ConsumerEvent::Endangered(before)),
-                Note::Standing(standing) => self.stand(standing),
-            }
-        }
-    }
-
-    fn stand(&mut self, standing: Result<(), Trouble>) {
-        let before = self.standing.replace(standing.clone());
-        match standing {
-            Ok(()) => {
-                if !matches!(before, None | Some(Ok(()))) {
-                    self.emit(ConsumerEvent::Away(None));
-                }
-                self.offer();
-            }
-            Err(Trouble::Away(reason)) => self.emit(ConsumerEvent::Away(Some(reason))),
-            Err(Trouble::Grown(reason)) => {
-                self.emit(ConsumerEvent::Away(Some(reason)));
-                self.offer();
-            }
-            Err(Trouble::Mismatch(reason)) => {
-                for partition in self.lanes.open_partitions() {
-                    self.halt(partition, reason.clone());
-                }
-                self.emit(ConsumerEvent::Away(Some(reason)));
-            }
-        }
     }
 }
