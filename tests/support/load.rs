@@ -28,6 +28,8 @@ pub struct Load {
     pub sizes: RangeInclusive<u64>,
     /// How long a client tries to get one task accepted.
     pub patience: Duration,
+    /// How long a client waits between two tasks.
+    pub pause: Duration,
     /// Every fourth time a client hangs up before it is answered, within this time.
     pub hangs_up_within: Option<Duration>,
 }
@@ -41,6 +43,7 @@ impl Default for Load {
             clients: 8,
             sizes: 10_000..=200_000,
             patience: Duration::from_secs(120),
+            pause: Duration::ZERO,
             hangs_up_within: None,
         }
     }
@@ -151,6 +154,9 @@ impl Sender {
             let payload = payload::make(&key, *sequence, size as usize);
             self.hand_over(&key, *sequence, payload).await?;
             *sequence += 1;
+            if !self.load.pause.is_zero() {
+                tokio::time::sleep(self.load.pause).await;
+            }
         }
         Ok(())
     }

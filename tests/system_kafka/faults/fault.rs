@@ -148,10 +148,14 @@ impl Fault {
 
     /// What the clients do.
     pub(super) fn load(self) -> Load {
-        let load = Load { tasks: u64::MAX, keys: 64, clients: 32, sizes: 1_000..=20_000, ..Load::default() };
+        let pause = Duration::from_millis(30);
+        let load =
+            Load { tasks: u64::MAX, keys: 64, clients: 32, sizes: 1_000..=20_000, pause, ..Load::default() };
         match self {
             Self::ClientsHangUp => Load { hangs_up_within: Some(Duration::from_millis(60)), ..load },
-            Self::RebalancesUnderPressure => Load { clients: 8, sizes: 50_000..=200_000, ..load },
+            Self::RebalancesUnderPressure => {
+                Load { clients: 8, sizes: 50_000..=200_000, pause: Duration::ZERO, ..load }
+            }
             _ => load,
         }
     }
