@@ -7,6 +7,7 @@ use partita_core::{Offset, Partition};
 use prost::Message as _;
 use rdkafka::{
     ClientConfig, TopicPartitionList,
+    admin::{AdminClient, AdminOptions},
     consumer::{BaseConsumer, Consumer},
     error::KafkaResult,
     message::{Headers, Message},
@@ -21,6 +22,9 @@ use tempfile::TempDir;
 
 /// For how long a question to the cluster may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// For how long a cluster may take to be whole again.
+const READY_WITHIN: Duration = Duration::from_secs(90);
 
 /// A cluster. Dropping it kills its brokers and deletes their data.
 #[derive(Debug)]
@@ -101,6 +105,8 @@ impl Kafka {
         let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/kafka/kafka"));
         if self.frail {
             command.env("KAFKA_FAR", "1").env("KAFKA_DISK", preload::library("disk/shim.c")?);
+            // Brokers that are killed again and again do not live to be compiled well.
+            command.env("KAFKA_JVM", "-XX:TieredStopAtLevel=1");
         }
         let output = command
             .args(arguments)
@@ -126,6 +132,17 @@ impl Kafka {
         self.run(&[verb, &broker.to_string()]).map(drop)
     }
 
+    /// Deletes a task topic and its parking topic: a cluster with thousands of replicas is a slow one.
+    pub async fn delete(&self, topic: &str) -> Result<()> {
+        let mut config = ClientConfig::new();
+        let admin: AdminClient<_> = config.set("bootstrap.servers", &self.bootstrap).create()?;
+        let parking = format!("{topic}.parked");
+        for deleted in admin.delete_topics(&[topic, &parking], &AdminOptions::new()).await? {
+            deleted.map_err(|(topic, code)| anyhow::anyhow!("{topic} was not deleted: {code}"))?;
+        }
+        Ok(())
+    }
+
     /// Whether a broker runs.
     pub fn is_up(&self, broker: u32) -> Result<bool> {
         let status = self.run(&["status"])?;
@@ -135,7 +152,23 @@ impl Kafka {
 
     /// Waits until every broker answers and every replica is in sync.
     pub fn ready(&self) -> Result<()> {
-        self.run(&["ready"]).map(drop)
+        // Not by the script: Kafka's own tools cost a second of processor time each time they are asked.
+        let client = self.consumer("nobody")?;
+        let deadline = Instant::now() + READY_WITHIN;
+        loop {
+            let metadata = client.fetch_metadata(None, PATIENCE)?;
+            let partitions = || metadata.topics().iter().flat_map(|topic| topic.partitions());
+            let behind = partitions().filter(|one| one.isr().len() < one.replicas().len()).count();
+            if metadata.brokers().len() == self.brokers as usize && behind == 0 {
+                return Ok(());
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "{} brokers, {behind} partitions are behind",
+                metadata.brokers().len()
+            );
+            sleep(Duration::from_millis(200));
+        }
     }
 
     /// A server's settings for a topic on this cluster. Group and topic have the same name.

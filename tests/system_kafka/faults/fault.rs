@@ -148,7 +148,7 @@ impl Fault {
 
     /// What the clients do.
     pub(super) fn load(self) -> Load {
-        let pause = Duration::from_millis(30);
+        let pause = Duration::from_millis(50);
         let load =
             Load { tasks: u64::MAX, keys: 64, clients: 32, sizes: 1_000..=20_000, pause, ..Load::default() };
         match self {

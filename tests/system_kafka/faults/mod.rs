@@ -53,7 +53,12 @@ async fn every_fault_loses_nothing_and_reorders_nothing() {
             let seed = random.bits();
             let topic = format!("{fault:?}-{group:?}-{index}");
             let start = Instant::now();
-            match one(&kafka, topic, (fault, group), seed).await {
+            let run = one(&kafka, topic.clone(), (fault, group), seed).await;
+            let run = match kafka.delete(&topic).await {
+                Ok(()) => run,
+                Err(error) => run.and(Err(error)),
+            };
+            match run {
                 Ok(run) => {
                     println!("{name}, seed {seed}, {:.0?}: {run:?}", start.elapsed());
                     wrong.extend(run.wrong.iter().map(|text| format!("{name}, seed {seed}: {text}")));
