@@ -48,52 +48,50 @@ async fn with_kafka_down_at_the_start_it_waits_and_begins_when_kafka_is_there() 
     crate::committed_is_end(&kafka, PARTITIONS).await;
 }
 
+/// Something that is done to a cluster.
+type Act<'a> = &'a dyn Fn();
+
+/// Each of these happens and is mended under load: it says that it is away, and comes back by itself. In the end nothing is lost.
+async fn survives(kafka: &Kafka, mut server: Server, faults: &[(Act<'_>, Act<'_>)]) {
+    let load = Load { tasks: 100_000, keys: 60, sizes: 1_000..=100_000, ..Load::default() };
+    let mut running = load.start(server.setup().front(), Random::from_env());
+    let mut probes = 0;
+    for (happens, mended) in faults {
+        let accepted = running.accepted();
+        running.accepted_at_least(accepted + 100).await.unwrap();
+        happens();
+        is_away(&server, &running.ledger, &mut probes).await;
+        mended();
+        server.ready(RECOVERED_WITHIN).await.unwrap();
+    }
+    let accepted = running.accepted();
+    running.accepted_at_least(accepted + 100).await.unwrap();
+    running.stop();
+    let ledger = running.finish().await.unwrap();
+    judge(Observer::default(), kafka, &server, &ledger, Bounds::default()).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn with_kafka_out_of_reach_one_way_or_both_nothing_is_lost_and_it_recovers_by_itself() {
     let kafka = Kafka::up_frail(1, "").unwrap();
     let network = kafka.network().await.unwrap();
     let far = format!("\"{}\"", kafka.far_bootstrap());
-    let setup = created(&kafka, PARTITIONS).await.set("log.kafka.bootstrap_servers", far);
-    let mut server = setup.start().await.unwrap();
-    let load = Load { tasks: 100_000, keys: 60, sizes: 1_000..=100_000, ..Load::default() };
-    let mut running = load.start(setup.front(), Random::from_env());
-    let mut probes = 0;
-    for cut in [Cut::Both, Cut::Requests, Cut::Answers] {
-        let accepted = running.accepted();
-        running.accepted_at_least(accepted + 100).await.unwrap();
-        network.cut(Some(cut));
-        is_away(&server, &running.ledger, &mut probes).await;
-        network.cut(None);
-        server.ready(RECOVERED_WITHIN).await.unwrap();
-    }
-    let accepted = running.accepted();
-    running.accepted_at_least(accepted + 100).await.unwrap();
-    running.stop();
-    let ledger = running.finish().await.unwrap();
-    judge(Observer::default(), &kafka, &server, &ledger, Bounds::default()).await;
+    let server =
+        created(&kafka, PARTITIONS).await.set("log.kafka.bootstrap_servers", far).start().await.unwrap();
+    let network = &network;
+    let mended = || network.cut(None);
+    let cut = |cut| move || network.cut(Some(cut));
+    let (both, requests, answers) = (cut(Cut::Both), cut(Cut::Requests), cut(Cut::Answers));
+    survives(&kafka, server, &[(&both, &mended), (&requests, &mended), (&answers, &mended)]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_kafka_going_down_while_serving_nothing_is_lost_and_it_recovers_by_itself() {
     let kafka = Kafka::up(1).unwrap();
-    let setup = created(&kafka, PARTITIONS).await;
-    let mut server = setup.start().await.unwrap();
-    let load = Load { tasks: 100_000, keys: 60, sizes: 1_000..=100_000, ..Load::default() };
-    let mut running = load.start(setup.front(), Random::from_env());
-    let mut probes = 0;
-    for (down, up) in
-        [(Fault::Pause, Fault::Continue), (Fault::Kill, Fault::Start), (Fault::Stop, Fault::Start)]
-    {
-        let accepted = running.accepted();
-        running.accepted_at_least(accepted + 100).await.unwrap();
-        kafka.fault(down, 1).unwrap();
-        is_away(&server, &running.ledger, &mut probes).await;
-        kafka.fault(up, 1).unwrap();
-        server.ready(RECOVERED_WITHIN).await.unwrap();
-    }
-    let accepted = running.accepted();
-    running.accepted_at_least(accepted + 100).await.unwrap();
-    running.stop();
-    let ledger = running.finish().await.unwrap();
-    judge(Observer::default(), &kafka, &server, &ledger, Bounds::default()).await;
+    let server = created(&kafka, PARTITIONS).await.start().await.unwrap();
+    let cluster = &kafka;
+    let fault = |fault| move || cluster.fault(fault, 1).unwrap();
+    let (pause, kill, stop) = (fault(Fault::Pause), fault(Fault::Kill), fault(Fault::Stop));
+    let (go_on, start) = (fault(Fault::Continue), fault(Fault::Start));
+    survives(&kafka, server, &[(&pause, &go_on), (&kill, &start), (&stop, &start)]).await;
 }

@@ -154,19 +154,19 @@ mod tests {
     }
 
     proptest! {
-        /// Heartbeats reach the group as long as questions do. It ends a session that long after the last one; no task may begin
-        /// from then on, until a heartbeat after that is answered.
+        /// Heartbeats and questions go over one connection: what is cut off arrives later, in its order. The group ends a session that long
+        /// after the last heartbeat; no task may begin from then on, until a heartbeat after that is answered.
         #[test]
         fn no_task_begins_beyond_a_session_that_the_group_has_ended(
-            cuts in prop::collection::vec((0_u64..20_000, 0_u64..20_000), 1..8),
-            phase in 0_u64..500,
+            cuts in prop::collection::vec((0_u64..200, 0_u64..200), 1..8),
+            phase in 0_u64..25,
         ) {
-            let (heartbeat, ms) = (500, Duration::from_millis);
+            let (heartbeat, ms) = (2500, Duration::from_millis);
             let mut lease = Lease::with_contact();
-            let (mut now, mut heard, mut ended, mut until) = (0, 0, None::<u64>, None);
+            let (mut now, mut heard, mut ended, mut until, mut late) = (0, 0, None::<u64>, None, false);
             for (open, cut) in cuts {
                 for (length, reachable) in [(open, true), (cut, false)] {
-                    let end = now + length;
+                    let end = now + length * 100;
                     while now < end {
                         if reachable && now % 500 == 0 {
                             lease.heard(Contact { asked: ms(now), session: SESSION, heartbeat: ms(heartbeat) });
@@ -174,8 +174,9 @@ mod tests {
                         if now - heard > SESSION.as_millis() as u64 {
                             ended.get_or_insert(now);
                         }
-                        if reachable && now % heartbeat == phase % heartbeat / 100 * 100 {
-                            // The answer says that it is no member any more: it joins anew.
+                        late |= now % heartbeat == phase * 100;
+                        if reachable && std::mem::take(&mut late) {
+                            // Where it is no member any more the answer says so, and it joins anew.
                             (heard, ended) = (now, None);
                         }
                         if let Some(beat) = lease.beat(ms(now)).until {
