@@ -168,7 +168,7 @@ impl PipelineStatus {
         self.draining.load(Relaxed)
     }
 
-    /// Why the log cannot be reached by the consumer, while it cannot.
+    /// Why the consumer cannot work as it should, while it cannot: the log is away, or is another one.
     pub fn away(&self) -> Option<String> {
         read(&self.away)
     }

@@ -174,6 +174,10 @@ impl Sender {
                     Ok(answer) => answer,
                     Err(_) => {
                         self.ledger.answer(invocation, Outcome::Unknown);
+                        anyhow::ensure!(
+                            start.elapsed() < self.load.patience,
+                            "{key} {sequence}: hung up on all the time"
+                        );
                         continue;
                     }
                 },

@@ -8,7 +8,7 @@ const PAYLOAD: &str = "PAYLOAD-a1b2c3d4e5f6";
 const SECRET: &str = "SECRET-f6e5d4c3b2a1";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_payload_and_no_token_reaches_the_log_whatever_becomes_of_the_task() {
+async fn no_payload_and_no_token_reaches_the_log_of_a_task_that_is_handled_refused_or_tried_again() {
     let setup = Setup::embedded().set("admin.token", format!("\"{SECRET}\"")).log_filter("trace");
     let server = setup.set("limits.max_task", "\"100kB\"").start().await.unwrap();
     let (client, http) = (server.client(), server.client().http().clone());

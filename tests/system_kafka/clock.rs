@@ -11,6 +11,11 @@ async fn an_idle_worker_whose_clock_steps_back_goes_on_in_its_group() {
     let session = "log.kafka.properties.\"session.timeout.ms\"";
     let server = setup.set(session, "\"6000\"").clocked().unwrap().start().await.unwrap();
     server.client().accept("key", "before").await.unwrap();
+    wait::until("all partitions are assigned", Duration::from_secs(30), async || {
+        Ok((server.partitions().await?.len() == PARTITIONS as usize).then_some(()))
+    })
+    .await
+    .unwrap();
     let rebalances = async || server.metrics().await.unwrap().sum("partita_rebalances_total");
     let before = rebalances().await;
     for off in [-3600, -7200] {

@@ -102,6 +102,15 @@ async fn a_partition_whose_tasks_were_deleted_halts_and_goes_on_where_an_operato
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_that_was_made_again_is_not_taken_for_the_former_one() {
+    made_again(PARTITIONS).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_was_made_again_with_more_partitions_is_not_taken_for_one_that_has_grown() {
+    made_again(2 * PARTITIONS).await;
+}
+
+async fn made_again(partitions: u32) {
     let kafka = Kafka::up(1).unwrap();
     let setup = created(&kafka, PARTITIONS).await;
     let server = setup.start().await.unwrap();
@@ -116,10 +125,25 @@ async fn a_topic_that_was_made_again_is_not_taken_for_the_former_one() {
     })
     .await
     .unwrap();
-    let made = setup.command(&["topics", "create"]).await.unwrap();
+    let again = setup.clone().set("log.kafka.partitions", partitions.to_string());
+    let made = again.command(&["topics", "create"]).await.unwrap();
     assert_eq!(made.code, Some(0), "{}", made.said());
     let reason = server.not_ready_or_gone(SOON).await;
     reason.unwrap();
+    // It may have seen that the topic was gone; then it sees the other one.
+    wait::until("the other topic is seen", SOON, async || {
+        Ok(server.readiness().await?.body.contains("made again").then_some(()))
+    })
+    .await
+    .unwrap();
+    // Records of the other topic, below what was committed of the former one, are not read.
+    let other = again.beside().role("front-door").start().await.unwrap();
+    for key in 0..40 {
+        other.client().accept(&format!("other-{key}"), "of the other topic").await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(server.client().keys().await.unwrap(), ["key"]);
+    assert!(server.partitions().await.unwrap().iter().all(|one| one.halted.is_some()));
     // Whatever it still accepts is not handled under offsets that meant other tasks.
     let readiness = server.readiness().await.unwrap();
     assert!(
@@ -233,6 +257,16 @@ async fn partitions_that_are_added_under_load_stop_the_front_door_until_all_of_b
     })
     .await
     .unwrap();
+    // Who waits for a lag of 0 must not see one that is not there.
+    wait::until("the worker sees that all is handled", SOON, async || {
+        let seen = one.partitions().await?;
+        let ends: u64 = seen.iter().filter_map(|partition| partition.high_watermark).sum();
+        let (lag, end) = (seen.iter().filter_map(|partition| partition.lag).sum::<u64>(), kafka_end(&kafka)?);
+        ensure!(seen.len() == PARTITIONS as usize && ends == end, "{ends} of {end}");
+        Ok((lag == 0).then_some(()))
+    })
+    .await
+    .unwrap();
     assert!(handled() > before + 500, "{before} tasks were handled before, {} now", handled());
     std::fs::write(setup.home().join("mended"), "").unwrap();
     let admin = format!("http://{}", one.setup().admin());
@@ -279,6 +313,10 @@ async fn partitions_that_are_added_under_load_stop_the_front_door_until_all_of_b
     for server in [&worker, &door] {
         server.is_sound().await.unwrap();
     }
+}
+
+fn kafka_end(kafka: &Kafka) -> Result<u64> {
+    Ok(kafka.ends("tasks", PARTITIONS)?.values().map(|end| end.0).sum())
 }
 
 /// As if all were one partition: the checker takes a key that is in two for a mistake, and here it is none.

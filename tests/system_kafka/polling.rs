@@ -9,6 +9,7 @@ use partita_tests::{
     network::Cut,
     random::Random,
     server::Setup,
+    wait,
 };
 use std::{
     sync::{
@@ -17,25 +18,43 @@ use std::{
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use tokio::task::JoinHandle;
 
 /// How long a server may be busy with other things than its thread, or with a look at it.
 const ALLOWED: Duration = Duration::from_secs(1);
 
-/// The longest time between a poll and a later look at when it was.
-fn keep_looking(setup: &Setup) -> Arc<AtomicU64> {
-    let (longest, seen, admin) = (Arc::new(AtomicU64::new(0)), Client::new(setup.admin()), setup.admin());
-    let written = longest.clone();
-    tokio::spawn(async move {
-        while Arc::strong_count(&written) > 1 {
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
-            let page = seen.get(&["metrics"]).await.unwrap_or_else(|error| panic!("{admin}: {error}")).text();
-            let last =
-                Metrics::parse(&page).sum("partita_consumer_last_poll_timestamp_seconds").unwrap_or(now);
-            written.fetch_max(((now - last).max(0.0) * 1e3) as u64, Ordering::Relaxed);
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    longest
+/// Looks at when the thread last polled, again and again.
+struct Watch {
+    /// In milliseconds, and how many looks it is of.
+    seen: Arc<(AtomicU64, AtomicU64)>,
+    looking: JoinHandle<()>,
+}
+
+impl Watch {
+    fn over(setup: &Setup) -> Self {
+        let (seen, admin) = (Arc::new((AtomicU64::new(0), AtomicU64::new(0))), Client::new(setup.admin()));
+        let written = seen.clone();
+        let looking = tokio::spawn(async move {
+            loop {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+                let page = admin.get(&["metrics"]).await.unwrap().text();
+                let last = Metrics::parse(&page).sum("partita_consumer_last_poll_timestamp_seconds").unwrap();
+                written.0.fetch_max(((now - last).max(0.0) * 1e3) as u64, Ordering::Relaxed);
+                written.1.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        });
+        Self { seen, looking }
+    }
+
+    /// The longest time since a poll that was seen since the last call.
+    fn said(&self, what: &str) {
+        let (longest, looks) =
+            (self.seen.0.swap(0, Ordering::Relaxed), self.seen.1.swap(0, Ordering::Relaxed));
+        println!("{what}: {longest} ms, {looks} looks");
+        assert!(looks > 20 && !self.looking.is_finished(), "{looks} looks: too few");
+        assert!(Duration::from_millis(longest) < ALLOWED, "{what}: the thread was away for {longest} ms");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,12 +72,8 @@ async fn the_consumers_thread_never_blocks_for_a_second() {
     // Its handlers stand still, so its partitions are paused.
     let worker = setup.journal_worker("stuck", &["--gated"]).set("log.kafka.bootstrap_servers", far);
     let mut worker = worker.start().await.unwrap();
-    let longest = keep_looking(worker.setup());
-    let said = |what: &str| {
-        let ms = longest.swap(0, Ordering::Relaxed);
-        println!("{what}: {ms} ms");
-        assert!(Duration::from_millis(ms) < ALLOWED, "{what}: the thread was away for {ms} ms");
-    };
+    let watch = Watch::over(worker.setup());
+    let said = |what: &str| watch.said(what);
     running.accepted_at_least(2000).await.unwrap();
     running.stop();
     running.finish().await.unwrap();
@@ -67,9 +82,11 @@ async fn the_consumers_thread_never_blocks_for_a_second() {
     said("handlers that stand still");
 
     let other = setup.journal_worker("other", &["--gated"]).start().await.unwrap();
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let kept = worker.partitions().await.unwrap().len();
-    assert!(kept < PARTITIONS as usize, "nothing was given to the other worker");
+    wait::until("some are given to the other worker", Duration::from_secs(30), async || {
+        Ok((worker.partitions().await?.len() < PARTITIONS as usize).then_some(()))
+    })
+    .await
+    .unwrap();
     other.kill();
     said("a rebalance whose handlers do not end");
 

@@ -5,6 +5,7 @@ use crate::{
     failure::FAILED,
     recorder::{RecorderConfig, Recordings},
 };
+use bytesize::ByteSize;
 use partita::{
     Config,
     config::{Layered, LogKind},
@@ -94,7 +95,7 @@ fn memory(config: &Config) -> Finding {
                 mib(budget.decode.capacity()),
                 mib(budget.fetched),
                 mib(budget.prefetch),
-                mib(budget.parked.capacity())
+                ByteSize::b(budget.parked.capacity()).display().iec_short()
             );
             Finding::ok("memory", detail)
         }

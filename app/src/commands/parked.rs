@@ -49,6 +49,7 @@ async fn list(
     let (mut tasks, mut more) = (Vec::new(), false);
     for answer in workers.ask_all(Method::GET, &format!("/parked{query}"), None).await? {
         let mut page: Value = answer.json().await?;
+        tell_unread(&page);
         more |= !page["next"].is_null();
         if let Some(Value::Array(page)) = page.get_mut("parked").map(Value::take) {
             tasks.extend(page);
@@ -72,6 +73,17 @@ async fn list(
         let _ = writeln!(out, "… and more: raise --limit, or name a --partition or a --key");
     }
     Ok(())
+}
+
+/// Says which partitions were left out.
+fn tell_unread(answer: &Value) {
+    let Some(unread) = answer["unread"].as_array().filter(|unread| !unread.is_empty()) else { return };
+    let numbers: Vec<String> = unread.iter().map(Value::to_string).collect();
+    let _ = writeln!(
+        io::stderr(),
+        "left out: partitions that do not know yet what is parked in them: {}; /admin/v1/partitions says what they wait for",
+        numbers.join(", ")
+    );
 }
 
 fn table(tasks: &[Value]) -> Table {
@@ -147,6 +159,7 @@ async fn redrive(workers: &Workers, which: &WhichParked) -> Result<()> {
     let (mut keys, mut tasks) = (0, 0);
     for answer in workers.ask_all(Method::POST, "/parked/redrive", Some(&which.body())).await? {
         let answer: Value = answer.json().await?;
+        tell_unread(&answer);
         keys += answer["keys"].as_u64().unwrap_or(0);
         tasks += answer["tasks"].as_u64().unwrap_or(0);
     }
@@ -166,6 +179,7 @@ async fn drop_tasks(workers: &Workers, which: &WhichParked, reason: &str, yes: b
     let mut dropped = 0;
     for answer in workers.ask_all(Method::POST, "/parked/drop", Some(&body)).await? {
         let answer: Value = answer.json().await?;
+        tell_unread(&answer);
         dropped += answer["dropped"].as_u64().unwrap_or(0);
     }
     let _ = writeln!(io::stdout(), "{dropped} tasks are dropped");

@@ -91,6 +91,8 @@ pub struct Parking<K> {
     end: Position,
     /// The next offset to come from the task topic: all before it have ended under this owner, or before.
     next: Offset,
+    /// No task before this comes again: it was committed, or is being.
+    settled: Offset,
 }
 
 impl<K: Ord + Clone> Parking<K> {
@@ -105,6 +107,7 @@ impl<K: Ord + Clone> Parking<K> {
             from: mark.from,
             end: mark.from,
             next: start,
+            settled: start,
         }
     }
 
@@ -200,7 +203,9 @@ impl<K: Ord + Clone> Parking<K> {
         if let Some(entry) = entry {
             self.places.remove(&entry.position);
         }
-        self.ended.insert(offset, (entry.map_or(position, |entry| entry.position), epoch));
+        if offset >= self.settled {
+            self.ended.insert(offset, (entry.map_or(position, |entry| entry.position), epoch));
+        }
     }
 
     /// Every task before `next` has ended.
@@ -242,16 +247,22 @@ impl<K: Ord + Clone> Parking<K> {
 
     /// The mark to commit with `committable`, the next offset to read. What is before that is not delivered again.
     pub fn mark(&mut self, committable: Offset) -> Mark {
+        let mark = self.mark_for(committable);
         self.ended = self.ended.split_off(&committable);
+        self.settled = self.settled.max(committable);
+        self.from = mark.from;
+        self.claims.drain(..self.claims.len() - mark.claims.len());
+        mark
+    }
+
+    /// The same, and nothing is forgotten yet.
+    pub fn mark_for(&self, committable: Offset) -> Mark {
         let open = self.places.keys().next().copied();
-        let ended = self.ended.values().map(|(position, _)| *position).min();
-        let from = open.into_iter().chain(ended).min().unwrap_or(self.end);
-        self.from = self.from.max(from);
-        let from = self.from;
+        let ended = self.ended.range(committable..).map(|(_, (position, _))| *position).min();
+        let from = self.from.max(open.into_iter().chain(ended).min().unwrap_or(self.end));
         // A claim's reach ends where the next begins.
         let passed = self.claims.iter().skip(1).take_while(|(next, _)| next.at <= from).count();
-        self.claims.drain(..passed);
-        Mark { from, claims: self.claims.iter().map(|(claim, _)| *claim).collect() }
+        Mark { from, claims: self.claims.iter().skip(passed).map(|(claim, _)| *claim).collect() }
     }
 }
 

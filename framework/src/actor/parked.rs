@@ -28,6 +28,8 @@ const TASK_BYTES: u64 = 112;
 pub(crate) struct ParkedTasks {
     state: Mutex<State>,
     index: MemoryPool,
+    /// What reading the journal begins with.
+    origin: (Mark, Offset),
     /// Nothing is parked and nothing comes again: no task has to be looked at.
     quiet: AtomicBool,
     drops: Mutex<VecDeque<DropOrder>>,
@@ -48,8 +50,10 @@ struct State {
     known_end: Option<Position>,
     /// The journal was read.
     ready: bool,
-    /// For what is known, and one task more; `None` where that is nothing.
+    /// For what is known, and the next task that may have to be parked; `None` where that is nothing.
     memory: Option<Reservation>,
+    /// Whether there is room for that one.
+    roomy: bool,
 }
 
 /// Why a task is parked.
@@ -67,12 +71,13 @@ pub(crate) struct Cause {
 
 impl Cause {
     pub(crate) fn of(note: &Parked) -> Self {
-        Self {
-            label: note.cause.clone(),
-            reason: note.reason[..note.reason.floor_char_boundary(REASON_BYTES)].to_owned(),
-            attempts: note.attempts,
-            parked_at_ms: note.parked_at_ms,
-        }
+        Self::new(&note.cause, &note.reason, note.attempts, note.parked_at_ms)
+    }
+
+    /// Keeps as much of the reason as there is memory for.
+    pub(crate) fn new(label: &str, reason: &str, attempts: u32, parked_at_ms: u64) -> Self {
+        let reason = reason[..reason.floor_char_boundary(REASON_BYTES)].to_owned();
+        Self { label: label.to_owned(), reason, attempts, parked_at_ms }
     }
 }
 
@@ -122,15 +127,17 @@ impl ParkedTasks {
             _ => mark,
         };
         let state = State {
-            parking: Parking::new(mark, start),
+            parking: Parking::new(mark.clone(), start),
             causes: BTreeMap::new(),
             redriving: BTreeSet::new(),
             known_end,
             ready: false,
             memory: None,
+            roomy: false,
         };
         Self {
             index,
+            origin: (mark, start),
             state: Mutex::new(state),
             quiet: AtomicBool::new(false),
             drops: Mutex::default(),
@@ -150,7 +157,7 @@ impl ParkedTasks {
         let result = change(&mut state);
         self.quiet.store(state.ready && state.parking.is_empty(), Relaxed);
         let needed = state.needed();
-        if state.parking.parked_tasks() == 0 {
+        if needed == 0 {
             state.memory = None;
         } else if let Some(memory) = &mut state.memory {
             memory.shrink_to(needed);
@@ -162,14 +169,14 @@ impl ParkedTasks {
     /// here or in another partition.
     pub(crate) fn make_room(&self) -> bool {
         let mut state = self.state();
-        let needed = state.needed();
-        match &mut state.memory {
-            Some(memory) => needed <= memory.bytes() || memory.try_grow(needed - memory.bytes()),
-            memory => {
-                *memory = self.index.try_reserve(needed);
-                memory.is_some()
-            }
-        }
+        state.roomy = true;
+        state.roomy = state.reserve(&self.index);
+        state.roomy
+    }
+
+    /// Whether something is parked, and there is no room for one more.
+    pub(crate) fn is_crowded(&self) -> bool {
+        !self.is_quiet() && self.state().parking.parked_tasks() > 0 && !self.make_room()
     }
 
     /// Whether nothing is parked and nothing comes again.
@@ -184,14 +191,25 @@ impl ParkedTasks {
         (!state.ready && state.known_end.is_none_or(|end| end > from)).then_some(from)
     }
 
-    /// Takes a record of the journal.
-    pub(crate) fn read(&self, position: Position, key: &Bytes, meaning: &Meaning) {
+    /// Takes a record of the journal. Where it says no there is no memory for what is parked, and `begin_again` is to follow.
+    #[must_use]
+    pub(crate) fn read(&self, position: Position, key: &Bytes, meaning: &Meaning) -> bool {
         let Meaning { epoch, offset, noted, note } = meaning;
         // The page's buffer is not to be kept for a key.
         let key = Bytes::copy_from_slice(key);
         self.change(|state| {
             state.parking.read(position, *epoch, key.clone(), *offset, *noted);
             state.told(&key, *offset, Cause::of(note));
+            state.reserve(&self.index)
+        })
+    }
+
+    /// Forgets what was read, and gives its memory back: others may need it to get as far as to make room.
+    pub(crate) fn begin_again(&self) {
+        let (mark, start) = self.origin.clone();
+        self.change(|state| {
+            state.parking = Parking::new(mark, start);
+            state.causes.clear();
         });
     }
 
@@ -237,6 +255,7 @@ impl ParkedTasks {
         self.change(|state| {
             state.parking.parked(key.clone(), offset, entry);
             state.parking.passed(offset.next());
+            state.roomy = false;
             state.told(&key, offset, cause);
         });
     }
@@ -249,6 +268,7 @@ impl ParkedTasks {
             if state.parking.of(key).is_none() {
                 state.redriving.remove(key);
             }
+            state.roomy &= state.parking.parked_tasks() > 0;
         });
     }
 
@@ -265,7 +285,7 @@ impl ParkedTasks {
         self.change(|state| match state.ready {
             true => state.parking.mark(committable),
             // A former actor's offset: what is not read yet may still need what this would forget.
-            false => state.parking.clone().mark(committable),
+            false => state.parking.mark_for(committable),
         })
     }
 
@@ -375,10 +395,24 @@ impl ParkedTasks {
 }
 
 impl State {
-    /// What is to be reserved for one task more than there are, be it of a key of its own.
+    /// What is to be reserved. The next task may be of a key of its own.
     fn needed(&self) -> u64 {
         let (keys, tasks) = (self.parking.parked_keys() as u64, self.parking.parked_tasks() as u64);
-        (keys + 1) * KEY_BYTES + (tasks + 1) * TASK_BYTES
+        let one = u64::from(self.roomy);
+        (keys + one) * KEY_BYTES + (tasks + one) * TASK_BYTES
+    }
+
+    /// Reserves what is needed, or says that it cannot be had.
+    fn reserve(&mut self, index: &MemoryPool) -> bool {
+        let needed = self.needed();
+        match &mut self.memory {
+            Some(memory) => needed <= memory.bytes() || memory.try_grow(needed - memory.bytes()),
+            None if needed == 0 => true,
+            memory => {
+                *memory = index.try_reserve(needed);
+                memory.is_some()
+            }
+        }
     }
 
     /// Keeps a cause, unless the task is not parked or only waits behind another.

@@ -14,10 +14,11 @@ use crate::{
     metrics as names,
 };
 use bytes::Bytes;
-use partita_core::{Entry, Offset, ParkReason, Position, Weight, retry};
+use partita_core::{Entry, Offset, ParkReason, Position, Verdict, Weight, retry};
 use partita_proto::v1::{Parked, parked::End as Closing, parked::Kind};
 use prost::Message;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use tokio::time::Instant;
 
 /// Between two attempts to store or read a record of the journal while the log refuses.
 const BACKOFF: Duration = Duration::from_millis(100);
@@ -36,24 +37,9 @@ pub(super) struct Aside {
 impl<W: Work> Runner<W> {
     /// Reads the journal, however long that takes; an order ends it.
     pub(super) async fn read_journal(&mut self) -> Result<(), Order> {
-        let (log, parked) = (self.setup.log.clone(), self.setup.parked.clone());
+        let parked = self.setup.parked.clone();
         let (partition, epoch) = (self.setup.assignment.partition, self.setup.assignment.epoch);
-        let mut end = Position(0);
-        let mut next = parked.unread();
-        while let Some(from) = next {
-            let page = self.page(from, JournalRead::Notes).await?;
-            for record in &page.records {
-                self.until_room().await?;
-                match record.meaning(self.setup.assignment.topic_id(), log.group()) {
-                    Some(meaning) => parked.read(record.position, &record.key, &meaning),
-                    None => {
-                        tracing::warn!(%partition, position = record.position.0, "a record of the parking journal is not this pipeline's and is left alone");
-                    }
-                }
-            }
-            end = page.next;
-            next = (!page.at_end).then_some(page.next);
-        }
+        let end = self.read_to_its_end().await?;
         let claimed = parked.claim(end, epoch);
         if claimed != epoch {
             // The group's generations have begun anew. The next owner must learn of it before anything is written, here or by the handler.
@@ -72,35 +58,90 @@ impl<W: Work> Runner<W> {
         Ok(())
     }
 
-    /// Waits until one more task could be parked, before any that might have to be. What operators ask for goes on meanwhile: that is what
-    /// makes room.
-    pub(super) async fn room_to_park(&mut self) -> Result<(), Ending> {
+    /// Reads what is unread, again from the beginning where there is no memory for it: what it holds meanwhile may be what others need to come
+    /// to their end. Those that have to begin again take turns.
+    async fn read_to_its_end(&mut self) -> Result<Position, Order> {
         let mut waits = 0;
-        while !self.setup.parked.make_room() {
-            if !self.redrive_some().await? {
-                self.wait_for_room(&mut waits).await?;
+        while let Some(from) = self.setup.parked.unread() {
+            let turn = match waits {
+                0 => None,
+                _ => tokio::select! {
+                    biased;
+                    order = self.lane.until_ordered() => return Err(order),
+                    turn = self.setup.reading.clone().acquire_owned() => turn.ok(),
+                },
+            };
+            if let Some(end) = self.read_from(from).await? {
+                return Ok(end);
             }
+            self.setup.parked.begin_again();
+            drop(turn);
+            self.wait_for_room(&mut waits).await?;
         }
-        Ok(())
+        Ok(Position(0))
     }
 
-    /// The same where nothing can be redriven: nothing of the partition is parked, or it is not known yet.
-    async fn until_room(&mut self) -> Result<(), Order> {
+    /// Reads the journal to its end. Returns where that is; nothing where there is no memory for what is parked.
+    async fn read_from(&mut self, from: Position) -> Result<Option<Position>, Order> {
+        let (log, parked) = (self.setup.log.clone(), self.setup.parked.clone());
+        let partition = self.setup.assignment.partition;
+        let mut next = from;
+        loop {
+            let page = self.page(next, JournalRead::Notes).await?;
+            for record in &page.records {
+                match record.meaning(self.setup.assignment.topic_id(), log.group()) {
+                    Some(meaning) => {
+                        if !parked.read(record.position, &record.key, &meaning) {
+                            return Ok(None);
+                        }
+                    }
+                    None => {
+                        tracing::warn!(%partition, position = record.position.0, "a record of the parking journal is not this pipeline's and is left alone");
+                    }
+                }
+            }
+            next = page.next;
+            if page.at_end {
+                return Ok(Some(next));
+            }
+        }
+    }
+
+    /// What becomes of the next task, once it could be parked if it had to be.
+    pub(super) async fn verdict(&mut self, record: &Record) -> Result<Verdict, Ending> {
         let mut waits = 0;
-        while !self.setup.parked.make_room() {
-            self.wait_for_room(&mut waits).await?;
+        loop {
+            let verdict = self.setup.parked.judge(&record.key, record.offset);
+            if verdict == Verdict::Skip || !self.setup.parked.is_crowded() {
+                return Ok(verdict);
+            }
+            self.make_way(&mut waits).await?;
+        }
+    }
+
+    /// Does what operators ask for, which is what makes room for another parked task; or waits.
+    async fn make_way(&mut self, waits: &mut u32) -> Result<(), Ending> {
+        // In a box: it is rare, and as large as all that a task takes.
+        if !Box::pin(self.redrive_some()).await? {
+            self.wait_for_room(waits).await?;
         }
         Ok(())
     }
 
     async fn wait_for_room(&mut self, waits: &mut u32) -> Result<(), Order> {
-        let why =
-            "memory for the index of parked tasks: redrive or drop some, or raise memory.budget".to_owned();
+        let why = match self.setup.parked.is_ready() {
+            true => "memory for the index of parked tasks: redrive or drop some, or raise memory.budget",
+            false => {
+                "memory to read what is parked in it: redrive or drop some in other partitions, raise memory.budget, or add a worker"
+            }
+        };
         *waits += 1;
         if *waits == 1 {
             tracing::error!(partition = %self.setup.assignment.partition, why, "the partition waits: it could not park another task");
         }
-        self.wait_as(Phase::ParkingFull, Some(why), ROOM).await
+        // What is not read yet is read again each time.
+        let patience = if self.setup.parked.is_ready() { ROOM } else { ROOM * (*waits).min(20) };
+        self.wait_as(Phase::ParkingFull, Some(why.to_owned()), patience).await
     }
 
     /// Reads a page of the journal, again and again until it can be read.
@@ -114,7 +155,10 @@ impl<W: Work> Runner<W> {
                 biased;
                 order = self.lane.until_ordered() => return Err(order),
                 page = page => match page {
-                    Ok(page) => return Ok(page),
+                    Ok(page) => {
+                        self.now = Instant::now();
+                        return Ok(page);
+                    }
                     Err(error) => error,
                 },
             };
@@ -126,7 +170,7 @@ impl<W: Work> Runner<W> {
 
     /// Stores the task. Returns once the log has it durably, however long that takes: the task has not ended before. An
     /// order ends the wait, and the task comes again to whoever is assigned the partition next.
-    pub(super) async fn put_aside(&mut self, record: &Record, aside: Aside) -> Result<End, Order> {
+    pub(super) async fn put_aside(&mut self, record: &Record, aside: Aside) -> Result<End, Ending> {
         let Aside { end, reason, detail } = aside;
         let (partition, offset) = (self.setup.assignment.partition, record.offset);
         if reason != ParkReason::Behind {
@@ -141,8 +185,9 @@ impl<W: Work> Runner<W> {
             decompressed_size: decompressed,
             ..self.note(offset, reason.label(), detail)
         };
-        if end == End::Parked {
-            self.until_room().await?;
+        let mut waits = 0;
+        while end == End::Parked && !self.setup.parked.make_room() {
+            self.make_way(&mut waits).await?;
         }
         let position = self.store(record.key.clone(), record.value.clone(), &note, offset).await?;
         if end == End::Parked {
@@ -199,7 +244,10 @@ impl<W: Work> Runner<W> {
                 () = self.lane.until_stopped() => return Err(Order::Stop),
             };
             let error = match stored {
-                Ok(receipt) => return Ok(receipt.position()),
+                Ok(receipt) => {
+                    self.now = Instant::now();
+                    return Ok(receipt.position());
+                }
                 Err(error) => error,
             };
             tracing::error!(%partition, %offset, %error, attempt, "a record of the parking journal could not be stored and blocks its partition; it is tried again");

@@ -22,6 +22,7 @@ use std::{
     collections::VecDeque,
     time::{SystemTime, UNIX_EPOCH},
 };
+use tokio::time::Instant;
 
 /// Bytes of parked tasks that are read before it is their turn: many small ones with one question.
 const AHEAD: u64 = 256 << 10;
@@ -80,7 +81,7 @@ impl<W: Work> Runner<W> {
         let Some(found) = self.journalled(entry).await? else {
             tracing::error!(%partition, %offset, "a parked task is not in the parking journal any more: was it deleted? Its key stays parked");
             let reason = "its record is not in the parking journal any more; drop it to let its key go on";
-            self.setup.parked.failed_again(&key, offset, self.failed_now("gone", reason.into()));
+            self.setup.parked.failed_again(&key, offset, self.failed_now("gone", reason));
             return Ok(());
         };
         let record = Record { offset, timestamp_ms: found.timestamp_ms, key: found.key, value: found.value };
@@ -91,7 +92,7 @@ impl<W: Work> Runner<W> {
             }
             Some(Aside { reason, detail, .. }) => {
                 tracing::warn!(%partition, %offset, reason = reason.label(), "a redriven task failed again: its key stays parked");
-                self.setup.parked.failed_again(&key, offset, self.failed_now(reason.label(), detail));
+                self.setup.parked.failed_again(&key, offset, self.failed_now(reason.label(), &detail));
             }
         }
         Ok(())
@@ -107,7 +108,10 @@ impl<W: Work> Runner<W> {
         tokio::select! {
             biased;
             order = self.lane.until_ordered() => Err(order),
-            memory = self.setup.decode.reserve(bytes) => Ok(memory),
+            memory = self.setup.decode.reserve(bytes) => {
+                self.now = Instant::now();
+                Ok(memory)
+            }
         }
     }
 
@@ -134,13 +138,8 @@ impl<W: Work> Runner<W> {
         Ok(found)
     }
 
-    fn failed_now(&self, label: &str, reason: String) -> Cause {
+    fn failed_now(&self, label: &str, reason: &str) -> Cause {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Cause {
-            label: label.to_owned(),
-            reason,
-            attempts: self.ctx.attempt,
-            parked_at_ms: now.as_millis() as u64,
-        }
+        Cause::new(label, reason, self.ctx.attempt, now.as_millis() as u64)
     }
 }

@@ -27,7 +27,10 @@ use std::{
     sync::Arc,
     time::{Duration, UNIX_EPOCH},
 };
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep, timeout_at},
+};
 use tokio_util::sync::CancellationToken;
 
 /// How long a run of tasks that never wait may keep the arbiter from its siblings.
@@ -48,6 +51,8 @@ pub(crate) struct Setup {
     pub(crate) decode: MemoryPool,
     pub(crate) tenure: Tenure,
     pub(crate) parked: Arc<ParkedTasks>,
+    /// Whose turn it is to read a journal.
+    pub(crate) reading: Arc<Semaphore>,
     pub(crate) policy: Policy,
     pub(crate) reports: Recipient<Report>,
     pub(crate) progress: Arc<Progress>,

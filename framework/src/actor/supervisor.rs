@@ -22,7 +22,10 @@ use actix::{
 };
 use partita_core::{Action, Epoch, Event, Exit, GroupMember, MemberConfig, Offset, Partition};
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::Instant,
+};
 
 /// How often gauges and views are published.
 const PUBLISH: Duration = Duration::from_secs(1);
@@ -57,6 +60,7 @@ pub(crate) struct Supervisor {
     /// Where the partitions that are being offered begin.
     offered: BTreeMap<Partition, log::Start>,
     telemetry: Telemetry,
+    reading: Arc<Semaphore>,
     topic: Arc<str>,
     began: Instant,
     alarm: Option<Duration>,
@@ -103,6 +107,7 @@ impl Supervisor {
             former: BTreeMap::new(),
             offered: BTreeMap::new(),
             telemetry: Telemetry::new(setup.log.topic()),
+            reading: Arc::new(Semaphore::new(1)),
             topic: setup.log.topic().into(),
             began: Instant::now(),
             alarm: None,
@@ -190,6 +195,7 @@ impl Supervisor {
             assignment,
             log: self.setup.log.clone(),
             decode: self.setup.decode.clone(),
+            reading: self.reading.clone(),
             tenure: self.setup.tenure.clone(),
             policy: self.setup.policy.clone(),
             reports: ctx.address().recipient(),

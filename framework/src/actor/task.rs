@@ -28,12 +28,10 @@ const INLINE_DECOMPRESSION: u64 = 1 << 20;
 impl<W: Work> Runner<W> {
     /// Takes one record to its end.
     pub(super) async fn one(&mut self, record: Record) -> Result<(), Ending> {
-        if !self.setup.parked.is_quiet() {
-            self.room_to_park().await?;
-        }
+        let verdict = self.verdict(&record).await?;
         self.ctx.attempt = 0;
         let received_at_ms = record.timestamp_ms.max(0) as u64;
-        let ended = match self.setup.parked.judge(&record.key, record.offset) {
+        let ended = match verdict {
             Verdict::Run => Some(self.run_task(&record).await?),
             Verdict::Park => {
                 let detail = "an earlier task of its key is parked".to_owned();

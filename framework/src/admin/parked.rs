@@ -8,6 +8,8 @@
 //! | `POST /admin/v1/parked/redrive` | has keys handled again, in order |
 //! | `POST /admin/v1/parked/drop` | gives tasks up |
 //!
+//! What concerns all partitions leaves out those that do not know yet what is parked in them; the answer names them, as `unread`.
+//!
 //! A verb's body says what is meant, as JSON: `{"key": "…"}`, `{"task": "3-17"}`, `{"partition": 3}` or `{"all": true}`.
 
 use super::{
@@ -113,7 +115,7 @@ async fn list(
     tasks.truncate(limit);
     let next = tasks.last().filter(|_| more).map(|task| format!("{}-{}", task.partition, task.offset));
     let tasks: Vec<Value> = tasks.iter().map(as_json).collect();
-    let page = json!({ "parked": tasks, "next": next });
+    let page = json!({ "parked": tasks, "next": next, "unread": sources.operations.unread_partitions() });
     Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(page))
 }
 
@@ -175,7 +177,9 @@ async fn redrive(
     let result = sources.operations.redrive(&selection);
     audit(&request, "parked redrive", &format!("{selection:?}"), &format!("{result:?}"));
     let redriven = result?;
-    Ok(HttpResponse::Accepted().json(json!({ "keys": redriven.keys, "tasks": redriven.tasks })))
+    let unread = sources.operations.unread_partitions();
+    let answer = json!({ "keys": redriven.keys, "tasks": redriven.tasks, "unread": unread });
+    Ok(HttpResponse::Accepted().json(answer))
 }
 
 async fn drop_tasks(
@@ -203,7 +207,8 @@ async fn drop_tasks(
             return Err(Refusal { status: 504, code: "not_yet", title: "Not done yet", detail });
         }
     };
-    Ok(HttpResponse::Ok().json(json!({ "dropped": dropped })))
+    let unread = sources.operations.unread_partitions();
+    Ok(HttpResponse::Ok().json(json!({ "dropped": dropped, "unread": unread })))
 }
 
 /// Reads a verb, once it is known that it is allowed.

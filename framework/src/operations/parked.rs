@@ -19,7 +19,7 @@ use std::sync::Arc;
 /// Which parked tasks are meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ParkedSelection {
-    /// All of this process's partitions.
+    /// All of this process's partitions, but for the [unread](Operations::unread_partitions) ones.
     All,
     /// Those of a partition.
     Partition(u32),
@@ -152,6 +152,12 @@ impl Operations {
         Ok(dropped)
     }
 
+    /// The owned partitions that do not know yet what is parked in them: nothing can be asked of them.
+    pub fn unread_partitions(&self) -> Vec<u32> {
+        let unread = |partition: &u32| matches!(self.ready(*partition), Err(OperationError::NotReady(_)));
+        self.owned_partitions().into_iter().filter(unread).collect()
+    }
+
     /// The parked tasks of an owned partition, once they are known.
     fn ready(&self, partition: u32) -> Result<Arc<ParkedTasks>, OperationError> {
         Some(self.owned(partition)?)
@@ -166,11 +172,10 @@ impl Operations {
     ) -> Result<Vec<(u32, Arc<ParkedTasks>, Selection)>, OperationError> {
         let one = |partition, selection| Ok(vec![(partition, self.ready(partition)?, selection)]);
         match selection {
-            ParkedSelection::All => self
-                .owned_partitions()
-                .into_iter()
-                .map(|partition| Ok((partition, self.ready(partition)?, Selection::All)))
-                .collect(),
+            ParkedSelection::All => {
+                let known = |partition| Some((partition, self.ready(partition).ok()?, Selection::All));
+                Ok(self.owned_partitions().into_iter().filter_map(known).collect())
+            }
             ParkedSelection::Partition(partition) => one(*partition, Selection::All),
             ParkedSelection::Task(partition, offset) => one(*partition, Selection::One(Offset(*offset))),
             ParkedSelection::Key(key) => {

@@ -78,14 +78,13 @@ impl Fault {
     ];
 
     /// What `Mixed` draws from.
-    pub(super) const MIXED: [Self; 12] = [
+    pub(super) const MIXED: [Self; 11] = [
         Self::WorkerKilled,
         Self::WorkerStopped,
         Self::WorkerPaused,
         Self::WorkerCutOff,
         Self::Rebalances,
         Self::DoorKilled,
-        Self::DoorCutOff,
         Self::BrokerStopped,
         Self::BrokerKilled,
         Self::BrokerPaused,
@@ -115,7 +114,7 @@ impl Fault {
             Self::HandlerHangs => &["--delay-ms", "1", "--every", "20", "hang"],
             Self::HandlerSlow => &["--delay-ms", "1", "--every", "50", "slow"],
             Self::Parking => &["--delay-ms", "2", "--every", "25", "park"],
-            Self::RebalancesUnderPressure => &["--delay-ms", "30"],
+            Self::RebalancesUnderPressure => &["--delay-ms", "100"],
             _ => &["--delay-ms", "4"],
         }
     }
@@ -123,8 +122,8 @@ impl Fault {
     /// The front door's settings.
     pub(super) fn settle_door(self, setup: Setup, kafka: &Kafka) -> Result<Setup> {
         match self {
-            Self::DoorCutOff | Self::Mixed => Ok(over_the_network(setup, kafka)).and_then(Setup::clocked),
-            Self::ClocksJump => setup.clocked(),
+            Self::DoorCutOff => Ok(over_the_network(setup, kafka)),
+            Self::ClocksJump | Self::Mixed => setup.clocked(),
             _ => Ok(setup),
         }
     }
@@ -180,7 +179,9 @@ impl Fault {
     pub(super) fn recovers_within(self) -> Option<Duration> {
         let reserve = Duration::from_secs(3);
         match self {
-            Self::WorkerKilled | Self::WorkerPaused | Self::WorkerCutOff => Some(SESSION + reserve),
+            Self::WorkerKilled | Self::WorkerPaused => Some(SESSION + reserve),
+            // One that hears nothing joins anew, is given partitions again, and does not hear of that either.
+            Self::WorkerCutOff => Some(SESSION + SESSION + reserve),
             Self::BrokerStopped | Self::BrokerKilled | Self::BrokerPaused | Self::BrokerDiskFull => {
                 Some(BROKER_SESSION + SESSION + SESSION + reserve)
             }

@@ -11,7 +11,7 @@ use std::{
 };
 
 /// What one transaction may do: it holds appends back for as long. The time is looked at between two rows or pieces.
-const STEP_ROWS: usize = 512;
+const STEP_ROWS: usize = 128;
 const STEP_BYTES: u64 = 8 << 20;
 const STEP_TIME: Duration = Duration::from_millis(20);
 /// Bytes of a large value that are deleted at a time.
@@ -121,22 +121,22 @@ impl Retention {
         let (old, mut next) = sweep.old(connection, committed)?;
         let mut delete = connection.prepare_cached("DELETE FROM records WHERE seq = ?1")?;
         let mut bytes = 0;
+        // However slow the disk is, each step deletes something.
+        let is_over = |bytes| bytes > 0 && (bytes >= STEP_BYTES || began.elapsed() >= STEP_TIME);
         for Old { seq, size, first_chunk } in old {
             let (mut chunk, mut left) =
                 (first_chunk.unwrap_or(0), first_chunk.map_or(0, |_| chunks_of(size)));
-            while left > 0 && bytes < STEP_BYTES && began.elapsed() < STEP_TIME {
+            while left > 0 && !is_over(bytes) {
                 let piece = left.min(PIECE_BYTES / CHUNK as u64);
                 bytes += delete_chunks(connection, chunk, piece)? * CHUNK as u64;
                 (chunk, left) = (chunk + piece as i64, left - piece);
             }
-            if left > 0 || bytes >= STEP_BYTES || began.elapsed() >= STEP_TIME {
+            if left > 0 || is_over(bytes) {
                 next = seq as u64;
                 break;
             }
-            if first_chunk.is_none() {
-                bytes += size as u64;
-            }
             delete.execute([seq])?;
+            bytes += if first_chunk.is_none() { size as u64 } else { 0 };
         }
         Ok(next)
     }

@@ -12,7 +12,7 @@ use partita_core::Retention;
 use rdkafka::{
     admin::{AdminClient, AdminOptions, ConfigResource, NewTopic, ResourceSpecifier, TopicReplication},
     error::RDKafkaErrorCode,
-    metadata::{Metadata, MetadataTopic},
+    metadata::{Metadata, MetadataBroker, MetadataTopic},
 };
 use shape::Shape;
 use std::{
@@ -244,7 +244,8 @@ pub(super) fn retention(config: &KafkaConfig, max_task: u64) -> Option<Retention
 pub(super) fn group_times(config: &KafkaConfig, max_task: u64) -> Option<(Duration, Duration)> {
     let client = client(config, max_task).ok()?;
     let metadata = client.inner().fetch_metadata(Some(&config.topic), TIMEOUT).ok()?;
-    let settings = settings(&client, &ResourceSpecifier::Broker(metadata.brokers().first()?.id()));
+    let of = |broker: &MetadataBroker| settings(&client, &ResourceSpecifier::Broker(broker.id()));
+    let settings = metadata.brokers().iter().map(of).find(|settings| !settings.is_empty())?;
     let get = |name: &str| {
         let value = settings.iter().find(|(setting, _)| setting == name)?.1.parse().ok()?;
         Some(Duration::from_millis(value))
@@ -265,10 +266,18 @@ pub(super) fn missing_topic(topic: &str) -> String {
 
 /// What to say of a topic with another number of partitions.
 pub(super) fn other_partition_count(topic: &str, there: usize, expected: usize) -> String {
+    let help = other_count_help(topic, there, expected);
     format!(
         "topic {topic} has {there} partitions and log.kafka.partitions is {expected}: keys would be spread differently and lose \
-         their order. Let the workers that run handle what is left, redrive or drop what is parked; then stop every process, give \
-         {topic}.parked as many partitions and set log.kafka.partitions = {there} everywhere. Or go back to a topic with {expected}"
+         their order. {help}"
+    )
+}
+
+/// How to go on with another number of partitions than tasks were written under.
+fn other_count_help(topic: &str, there: usize, expected: usize) -> String {
+    format!(
+        "If tasks were stored under {expected}: let the workers that run handle what is left, redrive or drop what is parked; then stop every \
+         process, give {topic}.parked as many partitions and set log.kafka.partitions = {there} everywhere. Or go back to a topic with {expected}"
     )
 }
 

@@ -298,18 +298,13 @@ impl Shared {
             let alarmed = self.alarmed.swap(false, Ordering::SeqCst);
             let delivering = std::mem::replace(&mut delivered, self.delivered.load(Ordering::Relaxed))
                 != self.delivered.load(Ordering::Relaxed);
-            match standing.judge(answer, alarmed, delivering, asked, Instant::now()) {
-                Some(Ok(())) => {
-                    self.grown.store(false, Ordering::Relaxed);
-                    self.set_health(LogHealth::Ready);
-                }
-                Some(Err(Trouble::Away(reason))) => self.set_health(LogHealth::Away(reason)),
-                Some(Err(Trouble::Mismatch(reason))) => self.set_health(LogHealth::Mismatch(reason)),
-                Some(Err(Trouble::Grown(reason))) => {
-                    self.grown.store(true, Ordering::Relaxed);
-                    self.set_health(LogHealth::Mismatch(reason));
-                }
-                None => {}
+            if let Some(news) = standing.judge(answer, alarmed, delivering, asked, Instant::now()) {
+                self.grown.store(matches!(news, Err(Trouble::Grown(_))), Ordering::Relaxed);
+                self.set_health(match news {
+                    Ok(()) => LogHealth::Ready,
+                    Err(Trouble::Away(reason)) => LogHealth::Away(reason),
+                    Err(Trouble::Mismatch(reason) | Trouble::Grown(reason)) => LogHealth::Mismatch(reason),
+                });
             }
             messages.set(self.pending.count() as f64);
             bytes.set(self.pending.bytes() as f64);

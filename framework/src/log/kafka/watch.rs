@@ -104,16 +104,21 @@ impl Watch {
     pub(super) fn probe(&mut self) -> Result<(), Trouble> {
         // Serves the client's log lines, which otherwise pile up.
         while self.client.poll(Duration::ZERO).is_some() {}
-        self.partition_count()?;
+        let count = self.partition_count();
+        if matches!(count, Err(Trouble::Away(_) | Trouble::Mismatch(_))) {
+            return count;
+        }
         if !self.verified {
+            // One that has grown before it was ever looked at is none to begin with.
             self.verify()?;
             self.verified = true;
         }
-        if self.identity_asked.is_none_or(|asked| asked.elapsed() >= IDENTITY_INTERVAL) {
+        if count.is_err() || self.identity_asked.is_none_or(|asked| asked.elapsed() >= IDENTITY_INTERVAL) {
+            // Another topic may have more partitions too: then nothing of it is ours.
             self.check_identity()?;
             self.identity_asked = Some(Instant::now());
         }
-        Ok(())
+        count
     }
 
     /// A question for the topic's retention, to be asked elsewhere.

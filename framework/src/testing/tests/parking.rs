@@ -154,6 +154,7 @@ async fn a_partition_that_can_know_no_more_parked_tasks_waits_until_some_are_red
     test.pipeline.wait_until("there is no room for the next owner either", full).await;
     assert_eq!(test.parked(), parked);
     assert!(index.reserved() <= index.capacity());
+    assert_eq!(test.pipeline.operations().unread_partitions(), Vec::<u32>::new());
 
     test.mended.store(true, Relaxed);
     test.pipeline.operations().redrive(&test.key()).unwrap();
@@ -162,6 +163,104 @@ async fn a_partition_that_can_know_no_more_parked_tasks_waits_until_some_are_red
     let of_key: Vec<u64> = test.done().into_iter().filter(|offset| offset % 2 == 0).collect();
     assert_eq!(of_key, (0..12_000).step_by(2).collect::<Vec<_>>());
     assert_eq!(index.reserved(), 0);
+}
+
+/// A key's old task keeps the whole journal to be read, with more in it than is still parked.
+#[actix_rt::test]
+async fn a_new_owner_reads_through_what_was_parked_at_once_and_is_no_more() {
+    let mut config = config();
+    config.limits.max_task = bytesize::ByteSize::kb(1);
+    config.memory.budget = bytesize::ByteSize::kb(2_700);
+    let keys = [0, 1].map(|n| key_of(0, 2, n));
+    let others = [0, 1].map(|n| key_of(1, 2, n));
+    let mended = Arc::new(AtomicBool::new(false));
+    let seen = mended.clone();
+    let (pipeline, ledger) =
+        pipeline(config, 2, move |_| if seen.load(Relaxed) { Act::Succeed } else { Act::Park }).await;
+    let status = |partition| pipeline.status().partition(partita_core::Partition(partition)).unwrap();
+    let parked = |partition| status(partition).parked_tasks;
+    let none_full = || (0..2).all(|partition| status(partition).activity == Activity::Running);
+    let redrive = |key: &str| pipeline.operations().redrive(&ParkedSelection::Key(key.to_owned().into()));
+    // Each partition in turn has nearly all that there is room for; both together have more.
+    for [first, second] in [&keys, &others] {
+        mended.store(false, Relaxed);
+        pipeline.send((first.clone(), "old")).await;
+        for _ in 0..3000 {
+            pipeline.send((second.clone(), "later")).await;
+        }
+        pipeline.settled().await;
+        mended.store(true, Relaxed);
+        redrive(second).unwrap();
+        let partition = partition_of(first.as_bytes(), 2).0;
+        pipeline.wait_until("one is left", |_| parked(partition) == 1).await;
+    }
+    pipeline.rebalance().await;
+    pipeline.wait_until("both have read their journals", |_| none_full() && parked(0) + parked(1) == 2).await;
+    for [first, _] in [&keys, &others] {
+        redrive(first).unwrap();
+    }
+    pipeline.wait_until("nothing is parked", |_| parked(0) + parked(1) == 0).await;
+    assert_eq!(ledger.offsets(What::Done, 0).len() + ledger.offsets(What::Done, 1).len(), 6002);
+    assert_eq!(pipeline.memory().parked.reserved(), 0);
+}
+
+/// What a first owner could hold does not fit beside what this one has.
+#[actix_rt::test]
+async fn an_owner_without_memory_for_what_is_parked_waits_and_others_can_still_be_redriven() {
+    let mut config = config();
+    config.limits.max_task = bytesize::ByteSize::kb(1);
+    config.memory.budget = bytesize::ByteSize::kb(2_700);
+    let ledger = Ledger::default();
+    let mended = Arc::new(AtomicBool::new(false));
+    let script: Script = {
+        let mended = mended.clone();
+        Arc::new(move |_| if mended.load(Relaxed) { Act::Succeed } else { Act::Park })
+    };
+    tokio::time::pause();
+    let log = ScriptedLog::new(2);
+    let life = |log: &ScriptedLog| {
+        let (ledger, script) = (ledger.clone(), script.clone());
+        let make = move |assignment: &Assignment| Single(Scripted::new(&ledger, &script, assignment));
+        let arbiters = vec![actix_rt::Arbiter::current()];
+        TestPipeline::over(log.clone(), config.clone(), spawner(Arc::new(make)), arbiters)
+    };
+    // Two owners, each with one partition and three quarters of what it has room for.
+    for partition in 0..2 {
+        let owner = life(&log);
+        log.assign(&[partition]);
+        owner.owns(&[partition]).await;
+        send(&owner, partition, 3500).await;
+        owner
+            .wait_until("all is parked", |pipeline| {
+                pipeline.log().unsettled().iter().all(|&p| p != partition)
+            })
+            .await;
+        log.lose(&[partition]);
+        drop(owner);
+    }
+    let one = life(&log);
+    log.assign(&[0, 1]);
+    one.owns(&[0, 1]).await;
+    let activity = |partition| one.status().partition(partita_core::Partition(partition)).unwrap().activity;
+    one.wait_until("one has read its journal and one has no room", |_| {
+        let mut both = [activity(0), activity(1)];
+        both.sort_by_key(|activity| activity.label());
+        both == [Activity::ParkingFull, Activity::Running]
+            && one.operations().list_parked(&ParkedSelection::All).is_ok_and(|parked| parked.len() == 3500)
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(one.operations().unread_partitions().len(), 1);
+    mended.store(true, Relaxed);
+    assert_eq!(one.operations().redrive(&ParkedSelection::All), Ok(Redriven { keys: 1, tasks: 3500 }));
+    one.wait_until("the other one has read its journal", |_| one.operations().unread_partitions().is_empty())
+        .await;
+    one.operations().redrive(&ParkedSelection::All).unwrap();
+    one.wait_until("nothing is parked", |pipeline| {
+        pipeline.status().partitions().iter().all(|partition| partition.parked_tasks == 0)
+    })
+    .await;
+    assert_eq!(ledger.of(What::Done).len(), 7000);
 }
 
 #[actix_rt::test]

@@ -166,14 +166,10 @@ impl Run<'_> {
                 let broker = 1 + self.random.below(3) as u32;
                 self.mark(None, COORDINATOR);
                 self.kafka.set_disk_full(broker, true)?;
-                self.go_on(100).await?;
-                // Kafka gives up a broker whose only disk fails.
-                wait::until("the broker ends", Duration::from_secs(60), async || {
-                    Ok((!self.kafka.is_up(broker)?).then_some(()))
-                })
-                .await?;
-                self.mark(None, COORDINATOR);
+                let seen = self.until_given_up(broker).await;
                 self.kafka.set_disk_full(broker, false)?;
+                seen?;
+                self.mark(None, COORDINATOR);
                 self.kafka.fault(kafka::Fault::Start, broker)?;
                 self.kafka.ready()
             }
@@ -214,6 +210,15 @@ impl Run<'_> {
                 Ok(())
             }
         }
+    }
+
+    /// Lets the load go on until Kafka has given up a broker whose only disk fails.
+    async fn until_given_up(&mut self, broker: u32) -> Result<()> {
+        self.go_on(100).await?;
+        wait::until("the broker ends", Duration::from_secs(60), async || {
+            Ok((!self.kafka.is_up(broker)?).then_some(()))
+        })
+        .await
     }
 
     fn random_cut(&mut self) -> Cut {

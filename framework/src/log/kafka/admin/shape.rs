@@ -1,6 +1,8 @@
 //! How a topic is, and whether that keeps the promise.
 
-use super::{BROKERS_TIME, FOR_EVER, Finding, Level, TIMESTAMP_TYPE, finding, parking_topic};
+use super::{
+    BROKERS_TIME, FOR_EVER, Finding, Level, TIMESTAMP_TYPE, finding, other_count_help, parking_topic,
+};
 use crate::config::KafkaConfig;
 use rdkafka::metadata::MetadataTopic;
 
@@ -48,14 +50,17 @@ impl Shape {
         let mut bad = Vec::new();
         let mut add = |level, detail: String, help: &str| bad.push(finding(level, &subject, detail, help));
         if self.partitions != expected {
-            add(
-                Level::Fail,
-                format!("has {} partitions and log.kafka.partitions is {expected}", self.partitions),
-                &format!(
-                    "set log.kafka.partitions = {} (for every process), or use another topic",
-                    self.partitions
-                ),
-            );
+            let help = match self.partitions > expected {
+                true => other_count_help(topic, self.partitions, expected),
+                false => {
+                    format!(
+                        "set log.kafka.partitions = {} for every process, or use another topic",
+                        self.partitions
+                    )
+                }
+            };
+            let detail = format!("has {} partitions and log.kafka.partitions is {expected}", self.partitions);
+            add(Level::Fail, detail, &help);
         }
         if self.cleanup.as_deref().is_some_and(|policy| policy.contains("compact")) {
             let help = alter(topic, "cleanup.policy=delete");

@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use partita_core::Partition;
 use std::{
     io,
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
     thread,
     time::{Duration, Instant},
 };
@@ -37,7 +37,7 @@ pub(super) struct Times {
 /// For brokers that do not tell theirs: below their defaults, 45 and 5 seconds.
 const CAUTIOUS: Times = Times { session: Duration::from_secs(11), heartbeat: Duration::from_secs(5) };
 
-/// The thread's other side. The thread ends soon after this is dropped.
+/// The threads' other side. They end soon after this is dropped.
 pub(super) struct ContactWatch(#[expect(dead_code, reason = "its drop is the message")] Sender<()>);
 
 impl ContactWatch {
@@ -48,41 +48,49 @@ impl ContactWatch {
         notes: Sender<Note>,
     ) -> io::Result<Self> {
         let (watch, leaving) = bounded(0);
+        let times = Arc::new(OnceLock::new());
         let (native, config) = (Arc::downgrade(native), config.clone());
+        thread::Builder::new().name("partita-kafka-times".into()).spawn({
+            let (times, leaving) = (times.clone(), leaving.clone());
+            move || learn(&leaving, &config, max_task, &times)
+        })?;
         thread::Builder::new()
             .name("partita-kafka-contact".into())
-            .spawn(move || follow(&leaving, &config, max_task, &native, &notes))?;
+            .spawn(move || follow(&leaving, &times, &native, &notes))?;
         Ok(Self(watch))
+    }
+}
+
+/// Asks the brokers for their settings until they tell them.
+fn learn(leaving: &Receiver<()>, config: &KafkaConfig, max_task: u64, times: &OnceLock<Times>) {
+    loop {
+        if let Some((session, heartbeat)) = admin::group_times(config, max_task) {
+            let _ = times.set(Times { session, heartbeat });
+            return;
+        }
+        tracing::warn!(
+            assumed = ?CAUTIOUS,
+            "the brokers have not told their group.consumer settings: they do not answer, or this user may not DescribeConfigs on the \
+             cluster. Until they do, partitions stand still when the coordinator is away for only some seconds"
+        );
+        if let Err(RecvTimeoutError::Disconnected) = leaving.recv_timeout(AGAIN) {
+            return;
+        }
     }
 }
 
 fn follow(
     leaving: &Receiver<()>,
-    config: &KafkaConfig,
-    max_task: u64,
+    times: &OnceLock<Times>,
     native: &Weak<NativeConsumer>,
     notes: &Sender<Note>,
 ) {
-    let mut times: Option<Times> = None;
-    let mut learned: Option<Instant> = None;
     loop {
-        if times.is_none() && learned.is_none_or(|learned| learned.elapsed() >= AGAIN) {
-            times =
-                admin::group_times(config, max_task).map(|(session, heartbeat)| Times { session, heartbeat });
-            if times.is_none() {
-                tracing::warn!(
-                    assumed = ?CAUTIOUS,
-                    "the brokers do not tell their group.consumer settings: allow this user DescribeConfigs on the cluster, \
-                     or partitions stand still when the coordinator is away for only some seconds"
-                );
-            }
-            learned = Some(Instant::now());
-        }
         let asked = Instant::now();
         let Some(member) = native.upgrade() else { return };
         // Whatever is committed: the answer is what counts.
         if member.committed(&[Partition(0)], PATIENCE).is_ok()
-            && notes.send(Note::Heard(Heard { asked, times: times.unwrap_or(CAUTIOUS) })).is_err()
+            && notes.send(Note::Heard(Heard { asked, times: *times.get().unwrap_or(&CAUTIOUS) })).is_err()
         {
             return;
         }

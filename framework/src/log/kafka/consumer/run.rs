@@ -89,7 +89,7 @@ struct Member {
     joined: bool,
     attended: Instant,
     lease: Lease,
-    _contact: Option<ContactWatch>,
+    contact: Option<ContactWatch>,
     tenure: Tenure,
     began: Instant,
     /// What the watch last said; `None` until it has spoken.
@@ -134,7 +134,7 @@ pub(super) fn run(consumer: KafkaConsumer, port: ConsumerPort) {
         joined: false,
         attended: Instant::now(),
         lease: session.map_or_else(Lease::with_contact, Lease::new),
-        _contact: contact,
+        contact,
         tenure,
         began: Instant::now(),
         standing: None,

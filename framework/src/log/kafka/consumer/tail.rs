@@ -80,7 +80,8 @@ fn follow(
                 return;
             }
         }
-        if told == Some(Ok(())) && asked.is_none_or(|asked| asked.elapsed() >= ENDS_INTERVAL) {
+        let reachable = matches!(told, Some(Ok(()) | Err(Trouble::Grown(_))));
+        if reachable && asked.is_none_or(|asked| asked.elapsed() >= ENDS_INTERVAL) {
             asked = Some(Instant::now());
             match watch.high_watermarks() {
                 Ok(ends) => {

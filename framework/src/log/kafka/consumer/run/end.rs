@@ -54,8 +54,8 @@ impl Member {
 
     /// Destroys the client on this thread, once nobody holds its records. One that could hang is left to the process's end instead.
     fn bury(self, quiet: bool) {
-        let Self { native, holder, tail, pending, .. } = self;
-        drop((holder, tail, pending));
+        let Self { native, holder, tail, pending, contact, .. } = self;
+        drop((holder, tail, pending, contact));
         let deadline = Instant::now() + LEAVE;
         let mut native = native;
         while quiet && Instant::now() < deadline {
