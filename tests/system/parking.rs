@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 use partita_tests::{
     checkers::{self, Bounds},
     client::Client,
+    clock,
     history::{History, Outcome, Position},
     journal::{self, Event, Line},
     ledger::Ledger,
@@ -11,10 +12,7 @@ use partita_tests::{
     server::{Server, Setup},
     wait,
 };
-use std::{
-    collections::BTreeMap,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 const SOON: Duration = Duration::from_secs(60);
 /// Tasks of each key in each phase: the last poisoned one of the first phase is the first that is parked.
@@ -34,7 +32,7 @@ async fn phase(
         for (key, sequence) in neighbours.chain([("poisoned".to_owned(), round)]) {
             let payload = payload::make(&key, sequence, 10_000);
             let invocation = ledger.invoke(&key, sequence, &payload::digest(&payload));
-            let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
+            let now = clock::monotonic();
             let position = client.accept(&key, payload).await?.position();
             ledger.answer(invocation, Outcome::Ok(position));
             if key != "poisoned" {

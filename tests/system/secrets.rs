@@ -28,7 +28,7 @@ async fn no_payload_and_no_token_reaches_the_log_of_a_task_that_is_handled_refus
     tokio::time::sleep(Duration::from_millis(500)).await;
     // Verbs with the token, with another one and with none.
     let admin = format!("http://{}/admin/v1/parked/redrive", server.setup().admin());
-    for (token, status) in [(Some(SECRET), 202), (Some("another"), 401), (None, 401)] {
+    for (token, status) in [(Some(SECRET), 202), (Some("another"), 403), (None, 401)] {
         let mut request = http.post(&admin).json(&serde_json::json!({ "all": true }));
         if let Some(token) = token {
             request = request.bearer_auth(token);

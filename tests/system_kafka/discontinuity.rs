@@ -128,6 +128,10 @@ async fn made_again(partitions: u32) {
     let again = setup.clone().set("log.kafka.partitions", partitions.to_string());
     let made = again.command(&["topics", "create"]).await.unwrap();
     assert_eq!(made.code, Some(0), "{}", made.said());
+    if partitions != PARTITIONS {
+        let number = partitions.to_string();
+        kafka.run(&["topics", "--alter", "--topic", "tasks.parked", "--partitions", &number]).unwrap();
+    }
     let reason = server.not_ready_or_gone(SOON).await;
     reason.unwrap();
     // It may have seen that the topic was gone; then it sees the other one.

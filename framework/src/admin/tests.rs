@@ -57,7 +57,9 @@ async fn health_and_status_are_told_as_the_sources_tell_them() {
     let post = get(at, "POST", "/readyz").await;
     assert!(post.starts_with("HTTP/1.1 405") && post.to_lowercase().contains("allow: get"), "{post}");
 
-    assert!(get(at, "GET", "/admin/v1/parked").await.ends_with("{\"next\":null,\"parked\":[],\"unread\":[]}"));
+    assert!(
+        get(at, "GET", "/admin/v1/parked").await.ends_with("{\"next\":null,\"parked\":[],\"unread\":[]}")
+    );
     for (path, status) in [
         ("/admin/v1/parked?partition=1", "409"),
         ("/admin/v1/parked?partition=2", "404"),
