@@ -15,7 +15,7 @@ use partita_tests::{
     journal::{Entry, Event, Journal},
     payload,
 };
-use std::{path::Path, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 /// What this program holds is measured.
 #[path = "../../app/src/allocator.rs"]
@@ -137,6 +137,7 @@ fn main() -> Result<()> {
             other => bail!("{other} means nothing"),
         }
     }
+    let page = partita::prometheus::install()?;
     let mut config = Loader::new().file(config).load()?.config;
     allocator::adapt_to(config.memory.budget.as_u64()).map_err(anyhow::Error::msg)?;
     let mut role = Role::All;
@@ -144,6 +145,7 @@ fn main() -> Result<()> {
         (config.log.kind, role) = (LogKind::Kafka, Role::Worker);
     }
     let handler = move |_: &_| Worker { journal: journal.clone(), manners: manners.clone() };
-    let pipeline = Pipeline::builder(config).role(role).handler(handler);
+    let pipeline =
+        Pipeline::builder(config).role(role).metrics(Arc::new(move || page.render())).handler(handler);
     Ok(actix_rt::System::new().block_on(pipeline.run())?)
 }

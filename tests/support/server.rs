@@ -427,7 +427,10 @@ impl Server {
 
     /// Fails if it counts a broken invariant, or the log of an earlier life speaks of one.
     pub async fn no_invariant_broke(&self) -> Result<()> {
-        let violations = self.metrics().await?.sum("partita_invariant_violations_total").unwrap_or(0.0);
+        let metrics = self.metrics().await?;
+        // None means none only on a page that has the others.
+        ensure!(metrics.sum("partita_ready").is_some(), "it has no page of metrics");
+        let violations = metrics.sum("partita_invariant_violations_total").unwrap_or(0.0);
         ensure!(violations == 0.0, "partita_invariant_violations_total is {violations}");
         match self.log().lines().find(|line| line.contains("an invariant was about to break")) {
             Some(line) => bail!("an earlier life of the server said: {line}"),

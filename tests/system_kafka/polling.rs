@@ -38,9 +38,12 @@ impl Watch {
             loop {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
                 let page = admin.get(&["metrics"]).await.unwrap().text();
-                let last = Metrics::parse(&page).sum("partita_consumer_last_poll_timestamp_seconds").unwrap();
-                written.0.fetch_max(((now - last).max(0.0) * 1e3) as u64, Ordering::Relaxed);
-                written.1.fetch_add(1, Ordering::Relaxed);
+                // There is none before the first poll: then it has not looked.
+                if let Some(last) = Metrics::parse(&page).sum("partita_consumer_last_poll_timestamp_seconds")
+                {
+                    written.0.fetch_max(((now - last).max(0.0) * 1e3) as u64, Ordering::Relaxed);
+                    written.1.fetch_add(1, Ordering::Relaxed);
+                }
                 tokio::time::sleep(Duration::from_millis(20)).await;
             }
         });
@@ -54,6 +57,12 @@ impl Watch {
         println!("{what}: {longest} ms, {looks} looks");
         assert!(looks > 20 && !self.looking.is_finished(), "{looks} looks: too few");
         assert!(Duration::from_millis(longest) < ALLOWED, "{what}: the thread was away for {longest} ms");
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.looking.abort();
     }
 }
 
