@@ -336,7 +336,8 @@ impl Owned {
             start: self.view.start,
             committed: self.view.committed,
             committable: self.view.committable,
-            high_watermark: self.high_watermark,
+            // It is looked at now and then: what has ended since is in the log as well.
+            high_watermark: self.high_watermark.map(|end| end.max(self.view.committable)),
             endangered_before: self.endangered_before,
             queue_tasks: outstanding.records,
             queue_bytes: outstanding.bytes,
