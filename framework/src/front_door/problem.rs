@@ -166,4 +166,16 @@ mod tests {
             assert_eq!(problem.retry_after().is_some(), problem.status() == 503, "{problem:?}");
         }
     }
+
+    /// The reference has a section for each code and for nothing else.
+    #[test]
+    fn the_docs_say_of_every_code_what_to_do() {
+        let docs = include_str!("../../../docs/http.md");
+        for problem in ProblemCode::ALL {
+            let after = problem.retry_after().map(|s| format!(", `Retry-After: {s}`")).unwrap_or_default();
+            let section = format!("### `{}`\n\n**{}{after}.** {}. ", problem.code(), problem.status(), problem.title());
+            assert!(docs.contains(&section), "docs/http.md lacks: {section}");
+        }
+        assert_eq!(docs.matches("\n### `").count(), ProblemCode::ALL.len());
+    }
 }

@@ -13,8 +13,11 @@ pub(super) const LONGEST_VALUE: usize = 8 << 10;
 /// What all names and values of one event may have together, in bytes.
 const LARGEST: usize = 32 << 10;
 
+/// What attributes are called where they travel as headers.
+pub(super) const PREFIX: &str = "ce-";
+
 /// Extensions that carry the W3C trace context (CloudEvents, "Distributed Tracing Extension").
-const TRACE: [&str; 2] = ["traceparent", "tracestate"];
+pub(super) const TRACE: [&str; 2] = ["traceparent", "tracestate"];
 
 /// The attributes of one event, as far as they were read.
 #[derive(Debug, Default)]
@@ -54,6 +57,9 @@ impl Attributes {
         if self.size > LARGEST {
             return Err(invalid(format!("the attributes have more than {LARGEST} bytes together")));
         }
+        if self.has(name) {
+            return Err(invalid(format!("the event has {name} twice")));
+        }
         match name {
             "specversion" if value == "1.0" => self.has_version = true,
             "specversion" => {
@@ -73,6 +79,19 @@ impl Attributes {
         Ok(())
     }
 
+    fn has(&self, name: &str) -> bool {
+        match name {
+            "specversion" => self.has_version,
+            "id" => self.id.is_some(),
+            "type" => self.r#type.is_some(),
+            "datacontenttype" => self.data_content_type.is_some(),
+            _ => self
+                .headers
+                .iter()
+                .any(|header| header.name.strip_prefix(PREFIX).unwrap_or(&header.name) == name),
+        }
+    }
+
     fn keep(&mut self, name: &str, value: String) {
         match name {
             "partitionkey" => self.partition_key = Some(value.clone()),
@@ -80,7 +99,7 @@ impl Attributes {
             "source" => self.has_source = true,
             _ => {}
         }
-        let prefix = if TRACE.contains(&name) { "" } else { "ce-" };
+        let prefix = if TRACE.contains(&name) { "" } else { PREFIX };
         self.headers.push(Header { name: format!("{prefix}{name}"), value });
     }
 
@@ -220,7 +239,7 @@ mod tests {
         let mut read = Attributes::default();
         assert!(read.set("a", "x".repeat(LONGEST_VALUE)).is_ok());
         assert!(read.set("b", "x".repeat(LONGEST_VALUE + 1)).is_err());
-        assert!((0..4).any(|_| read.set("c", "x".repeat(LONGEST_VALUE)).is_err()));
+        assert!(["c", "d", "e", "f"].iter().any(|name| read.set(name, "x".repeat(LONGEST_VALUE)).is_err()));
     }
 
     #[test]

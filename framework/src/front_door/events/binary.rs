@@ -2,14 +2,12 @@
 
 use super::{
     super::problem::Problem,
-    attributes::{Attributes, Refused, invalid},
+    attributes::{Attributes, PREFIX, Refused, invalid},
 };
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
 use bytes::Bytes;
 use partita_proto::v1::Envelope;
 use percent_encoding::percent_decode;
-
-const PREFIX: &str = "ce-";
 
 /// The key and the envelope of the event in these headers.
 pub(super) fn event(headers: &HeaderMap, base: &Envelope) -> Result<(Bytes, Envelope), Problem> {

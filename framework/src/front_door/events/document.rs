@@ -10,7 +10,9 @@ use super::{
         key,
         problem::{Problem, ProblemCode},
     },
-    Entry, Task, json,
+    Entry, Task,
+    attributes::{PREFIX, TRACE, invalid},
+    json,
 };
 use crate::memory::Reservation;
 use bytes::{Buf, Bytes};
@@ -29,9 +31,6 @@ const MOST: usize = 100_000;
 const TASKS_TAG: u32 = 1;
 /// What an entry's place takes.
 const PLACE: u64 = size_of::<Range<usize>>() as u64;
-/// Names of the trace context's headers.
-const TRACE: [&str; 2] = ["traceparent", "tracestate"];
-
 /// How a document is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Notation {
@@ -155,7 +154,7 @@ fn head(task: v1::Task, base: &Envelope) -> Result<(Bytes, Envelope, Bytes), (Op
         headers = base.headers.clone();
     }
     if !task.source.is_empty() {
-        headers.push(Header { name: "ce-source".into(), value: task.source });
+        headers.push(Header { name: format!("{PREFIX}source"), value: task.source });
     }
     let head = Envelope {
         id: task.id,
@@ -165,10 +164,6 @@ fn head(task: v1::Task, base: &Envelope) -> Result<(Bytes, Envelope, Bytes), (Op
         ..base.clone()
     };
     Ok((key, head, task.payload))
-}
-
-fn invalid(why: String) -> Problem {
-    Problem::new(ProblemCode::InvalidEvent, why)
 }
 
 /// Calls `found` with the place of each task, and counts them.

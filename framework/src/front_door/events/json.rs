@@ -106,6 +106,10 @@ struct Raw<'a> {
 }
 
 impl Raw<'_> {
+    fn is_null(&self) -> bool {
+        self.value.get() == "null"
+    }
+
     /// `data` is its JSON text, or a string's bytes where its media type is not JSON.
     fn place(self, document: &str, is_json: bool) -> Result<Data, Problem> {
         let raw = self.value.get();
@@ -156,13 +160,22 @@ impl<'de> Visitor<'de> for MembersVisitor {
 }
 
 impl<'a> Members<'a> {
-    fn take(&mut self, name: &str, value: &'a RawValue) -> Result<(), Problem> {
-        if let "data" | "data_base64" = name {
-            if self.data.is_some() {
+    /// Some writers set the one that they do not use to null; `data` alone may be null.
+    fn take_data(&mut self, new: Raw<'a>) -> Result<(), Problem> {
+        match self.data {
+            _ if new.base64 && new.is_null() => {}
+            Some(Raw { base64: true, .. }) if !new.base64 && new.is_null() => {}
+            Some(data) if data.base64 == new.base64 || !data.is_null() => {
                 return Err(invalid("an event has data or data_base64, once".into()));
             }
-            self.data = Some(Raw { value, base64: name == "data_base64" });
-            return Ok(());
+            _ => self.data = Some(new),
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, name: &str, value: &'a RawValue) -> Result<(), Problem> {
+        if let "data" | "data_base64" = name {
+            return self.take_data(Raw { value, base64: name == "data_base64" });
         }
         match attribute(name, value.get())? {
             Some(value) => self.attributes.set(name, value),
@@ -272,7 +285,10 @@ mod tests {
             (r#","datacontenttype":"text/plain","data":{"a":1}"#, Some("text/plain".into()), r#"{"a":1}"#),
             (r#","data_base64":"aGVsbG8=""#, json.clone(), "hello"),
             (r#","data_base64":"Pz8\/","datacontenttype":"image/png""#, Some("image/png".into()), "???"),
-            (r#","data_base64":"""#, json, ""),
+            (r#","data_base64":"""#, json.clone(), ""),
+            (r#","data":null,"data_base64":"aGVsbG8=""#, json.clone(), "hello"),
+            (r#","data_base64":null,"data":1"#, json, "1"),
+            (r#","data_base64":null"#, None, ""),
         ] {
             assert_eq!(payload_of(members), (media_type, payload.as_bytes().to_vec()), "{members}");
         }
@@ -309,6 +325,9 @@ mod tests {
             r#","a":4294967296"#,
             r#","data":1,"data_base64":"aaaa""#,
             r#","data":1,"data":2"#,
+            r#","data":null,"data":2"#,
+            r#","a":1,"a":1"#,
+            r#","source":"/twice""#,
             r#","data_base64":1"#,
             r#","data_base64":"*""#,
             r#","data_base64":"a\u002a""#,
