@@ -4,5 +4,5 @@ mod support;
 
 pub use support::{
     checkers, checkers_starts, client, clock, disk, history, journal, kafka, ledger, load, metrics, network,
-    observe, payload, ports, preload, process, random, scenario, server, size, stall, wait,
+    observe, payload, ports, preload, process, random, scenario, server, size, stall, wait, ways_in,
 };

@@ -9,6 +9,7 @@ use prost::{
     Message,
     encoding::{WireType, encode_key, encode_varint, encoded_len_varint},
 };
+use std::ops::Range;
 
 /// The field number of `Envelope.payload`.
 const PAYLOAD_TAG: u32 = 15;
@@ -84,6 +85,28 @@ impl PayloadBuffer {
     /// The payload so far.
     pub fn payload(&self) -> &[u8] {
         &self.buffer[self.headroom..]
+    }
+
+    /// Keeps only these bytes of the payload, behind the room for an envelope like `head`. Allocates only where that room is larger than
+    /// what is left out.
+    pub fn keep(&mut self, range: Range<usize>, head: &Envelope) {
+        let (start, len, headroom) = (self.headroom + range.start, range.len(), headroom(head));
+        self.buffer.resize(self.buffer.len().max(headroom + len), 0);
+        self.buffer.copy_within(start..start + len, headroom);
+        self.buffer.truncate(headroom + len);
+        self.headroom = headroom;
+    }
+
+    /// The payload alone.
+    pub fn into_payload(mut self) -> Bytes {
+        self.buffer.split_off(self.headroom).freeze()
+    }
+
+    /// Changes the payload where it is; `change` says how much of it is left.
+    pub fn change<E>(&mut self, change: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<(), E> {
+        let len = change(&mut self.buffer[self.headroom..])?;
+        self.buffer.truncate(self.headroom + len);
+        Ok(())
     }
 
     /// Writes the head in front of the payload. `head.payload` must be empty, and `head` no longer than the one that the

@@ -21,3 +21,4 @@ pub mod server;
 pub mod size;
 pub mod stall;
 pub mod wait;
+pub mod ways_in;

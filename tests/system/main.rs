@@ -15,6 +15,7 @@ mod secrets;
 mod session;
 mod shutdown;
 mod sizes;
+mod ways_in;
 
 /// Of the embedded log, as it is configured by default.
 const PARTITIONS: usize = 16;

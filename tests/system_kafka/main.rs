@@ -15,6 +15,7 @@ mod roles;
 mod sizes;
 mod three_brokers;
 mod topics;
+mod ways_in;
 
 use partita_tests::{
     checkers::{self, Bounds},

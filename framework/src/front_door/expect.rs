@@ -12,7 +12,8 @@ pub(super) fn expect(door: &Door, request: Request) -> Result<Request, Response<
     match refusal(door, &request) {
         None => Ok(request),
         Some((problem, began)) => {
-            door.meter.refused(began, problem.code);
+            door.meter.not_stored(problem.code);
+            door.meter.task.answered(began, problem.code.status());
             let (response, bytes) = problem.parts(&RequestId::of(request.headers()));
             Err(response.set_body(BoxBody::new(bytes)).into())
         }

@@ -12,6 +12,7 @@ use super::{
 use crate::{envelope::PayloadBuffer, memory::Reservation};
 use bytes::Bytes;
 use partita_proto::v1::Envelope;
+use std::ops::Range;
 
 /// The first capacity of a buffer for an unknown size.
 const FIRST: u64 = 16 << 10;
@@ -31,6 +32,8 @@ pub(super) struct Intake {
     /// The envelope's room in front of the payload.
     front: u64,
     capacity: u64,
+    /// The most it ever held: memory that was used stays in use.
+    most: u64,
     limit: u64,
 }
 
@@ -45,11 +48,25 @@ impl Intake {
         Self::with(budget, head, FIRST.min(limit), limit)
     }
 
+    /// Room for a document of `size` bytes that has a payload and its envelope's head in it.
+    pub(super) fn document(budget: &Budget, size: u64) -> Result<Self, Problem> {
+        let room = size + 512 + (size / 16).min(4096);
+        Self::with(budget, &Envelope::default(), room, room)
+    }
+
     fn with(budget: &Budget, head: &Envelope, capacity: u64, limit: u64) -> Result<Self, Problem> {
         let whole = PayloadBuffer::allocation(head, capacity as usize) as u64;
         let reservation = budget.reserve(whole)?;
         let buffer = PayloadBuffer::new(head, capacity as usize);
-        Ok(Self { budget: budget.clone(), buffer, reservation, front: whole - capacity, capacity, limit })
+        Ok(Self {
+            budget: budget.clone(),
+            buffer,
+            reservation,
+            front: whole - capacity,
+            capacity,
+            most: 0,
+            limit,
+        })
     }
 
     pub(super) fn payload(&self) -> &[u8] {
@@ -75,7 +92,23 @@ impl Intake {
         }
         self.cover(len)?;
         self.buffer.extend(bytes);
+        self.most = self.most.max(len);
         Ok(())
+    }
+
+    /// Keeps only these bytes, as the payload of an envelope like `head`.
+    pub(super) fn keep(&mut self, range: Range<usize>, head: &Envelope) {
+        self.buffer.keep(range, head);
+    }
+
+    /// Forgets the bytes and keeps their memory.
+    pub(super) fn clear(&mut self) {
+        self.buffer.keep(0..0, &Envelope::default());
+    }
+
+    /// Changes the bytes where they are; `change` says how many are left.
+    pub(super) fn change<E>(&mut self, change: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<(), E> {
+        self.buffer.change(change)
     }
 
     /// Makes the reservation cover what is used at a length of `len`.
@@ -103,9 +136,14 @@ impl Intake {
         self.front + touched
     }
 
+    /// The bytes as they are, and the reservation that goes with them.
+    pub(super) fn into_bytes(self) -> (Bytes, Reservation) {
+        (self.buffer.into_payload(), self.reservation)
+    }
+
     /// The record, and the reservation that stays until the log holds it no longer.
     pub(super) fn seal(mut self, head: &Envelope) -> (Bytes, Reservation) {
-        let used = self.used(self.capacity, self.len());
+        let used = self.used(self.capacity, self.most);
         self.reservation.shrink_to(used);
         (self.buffer.seal(head), self.reservation)
     }

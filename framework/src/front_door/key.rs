@@ -23,6 +23,12 @@ pub(super) fn from_path(path: &str) -> Result<Bytes, Problem> {
     let key = percent_decode(raw.as_bytes()).ok_or_else(|| {
         invalid("it has a % that two hexadecimal digits do not follow; a percent sign is %25")
     })?;
+    checked(key)
+}
+
+/// The key, if it may be one.
+pub(super) fn checked(key: impl Into<Bytes>) -> Result<Bytes, Problem> {
+    let key = key.into();
     if key.is_empty() {
         return Err(invalid("it is empty"));
     }
@@ -32,11 +38,11 @@ pub(super) fn from_path(path: &str) -> Result<Bytes, Problem> {
     if std::str::from_utf8(&key).is_err() {
         return Err(invalid("it is not UTF-8"));
     }
-    Ok(key.into())
+    Ok(key)
 }
 
 fn invalid(why: &str) -> Problem {
-    Problem::new(ProblemCode::InvalidKey, format!("the key in the path cannot be used: {why}"))
+    Problem::new(ProblemCode::InvalidKey, format!("the key cannot be used: {why}"))
 }
 
 fn percent_decode(raw: &[u8]) -> Option<Vec<u8>> {

@@ -17,10 +17,15 @@ pub(super) const TASK_ROUTE: &str = "/v1/tasks/{key}";
 /// The route label of everything that is no route.
 pub(super) const NO_ROUTE: &str = "none";
 
+/// The route label of the route whose tasks name their keys themselves.
+pub(super) const EVENTS_ROUTE: &str = "/v1/tasks";
+
 pub(super) struct Meter {
-    accepted_requests: Counter,
+    /// `POST /v1/tasks/{key}`.
+    pub(super) task: RouteMeter,
+    /// `POST /v1/tasks`.
+    pub(super) events: RouteMeter,
     accepted_tasks: Counter,
-    duration: Histogram,
     body_bytes: Histogram,
     in_flight: Gauge,
     refusing: Refusing,
@@ -34,9 +39,9 @@ impl Meter {
     pub(super) fn new() -> Self {
         let pressure = ProblemCode::ALL.iter().filter(|code| code.retry_after().is_some());
         Self {
-            accepted_requests: requests(TASK_ROUTE, &Method::POST, 202),
+            task: RouteMeter::new(TASK_ROUTE),
+            events: RouteMeter::new(EVENTS_ROUTE),
             accepted_tasks: counter!(TASKS_ACCEPTED_TOTAL),
-            duration: histogram!(HTTP_REQUEST_DURATION_SECONDS, "route" => TASK_ROUTE),
             body_bytes: histogram!(HTTP_REQUEST_BODY_BYTES),
             in_flight: gauge!(HTTP_REQUESTS_IN_FLIGHT),
             refusing: pressure.map(|code| (*code, AtomicBool::new(false))).collect(),
@@ -51,11 +56,9 @@ impl Meter {
         self.in_flight.decrement(1.0);
     }
 
-    /// A task was answered 202.
-    pub(super) fn accepted(&self, began: Instant, size: u64) {
-        self.accepted_requests.increment(1);
+    /// A task is durable.
+    pub(super) fn stored(&self, size: u64) {
         self.accepted_tasks.increment(1);
-        self.duration.record(began.elapsed());
         self.body_bytes.record(size as f64);
         for (code, refusing) in &self.refusing {
             if refusing.load(Ordering::Relaxed) && refusing.swap(false, Ordering::Relaxed) {
@@ -65,10 +68,8 @@ impl Meter {
     }
 
     /// A task was refused.
-    pub(super) fn refused(&self, began: Instant, code: ProblemCode) {
-        requests(TASK_ROUTE, &Method::POST, code.status()).increment(1);
+    pub(super) fn not_stored(&self, code: ProblemCode) {
         counter!(HTTP_REJECTED_TOTAL, "reason" => code.code()).increment(1);
-        self.duration.record(began.elapsed());
         if let Some((_, refusing)) = self.refusing.iter().find(|(known, _)| *known == code)
             && !refusing.swap(true, Ordering::Relaxed)
         {
@@ -79,6 +80,32 @@ impl Meter {
     /// A request to no route, or with a method its route does not have.
     pub(super) fn stray(&self, route: &'static str, method: &Method, code: ProblemCode) {
         requests(route, method, code.status()).increment(1);
+    }
+}
+
+/// What is counted of the requests to one route.
+pub(super) struct RouteMeter {
+    route: &'static str,
+    accepted: Counter,
+    duration: Histogram,
+}
+
+impl RouteMeter {
+    fn new(route: &'static str) -> Self {
+        Self {
+            route,
+            accepted: requests(route, &Method::POST, 202),
+            duration: histogram!(HTTP_REQUEST_DURATION_SECONDS, "route" => route),
+        }
+    }
+
+    /// A POST was answered.
+    pub(super) fn answered(&self, began: Instant, status: u16) {
+        match status {
+            202 => self.accepted.increment(1),
+            other => requests(self.route, &Method::POST, other).increment(1),
+        }
+        self.duration.record(began.elapsed());
     }
 }
 

@@ -7,11 +7,14 @@
 
 mod admission;
 mod admitted;
+mod append;
 mod body;
 mod budget;
 mod compress;
 mod decode;
+mod decoded;
 mod door;
+mod events;
 mod expect;
 mod intake;
 mod key;

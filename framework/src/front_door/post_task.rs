@@ -2,17 +2,20 @@
 
 use super::{
     admitted::Admitted,
+    append::append,
     body::RequestBody,
     door::Door,
-    key, meter,
+    events, key,
+    meter::{self, EVENTS_ROUTE},
     problem::{Problem, ProblemCode},
-    receive::{Received, receive},
+    receive::receive,
     refuse::refuse,
     request_id::{RequestId, X_REQUEST_ID},
 };
-use crate::log::{AppendError, NewRecord, NotWritten, Receipt};
+use crate::log::Receipt;
 use actix_web::{
     HttpRequest, HttpResponse,
+    body::BoxBody,
     http::{
         ConnectionType, Method, StatusCode,
         header::{CONTENT_TYPE, EXPECT, HeaderValue},
@@ -28,14 +31,18 @@ pub(super) async fn tasks(
     payload: web::Payload,
 ) -> HttpResponse {
     let door = door.into_inner();
-    if !request.path().contains(key::ROUTE) {
+    let names_key = request.path().contains(key::ROUTE);
+    if !names_key && !request.path().ends_with(EVENTS_ROUTE) {
         return not_found(door.into(), request, payload).await;
     }
-    if request.method() == Method::POST {
-        return post_task(door, request, payload).await;
+    match (request.method() == Method::POST, names_key) {
+        (true, true) => post_task(door, request, payload).await,
+        (true, false) => events::post(door, request, payload).await,
+        (false, _) => {
+            let route = if names_key { meter::TASK_ROUTE } else { meter::EVENTS_ROUTE };
+            stray(door, route, &Problem::method_not_allowed("POST"), &request, payload).await
+        }
     }
-    let problem = Problem::method_not_allowed("POST");
-    stray(door, meter::TASK_ROUTE, &problem, &request, payload).await
 }
 
 async fn post_task(door: Arc<Door>, request: HttpRequest, payload: web::Payload) -> HttpResponse {
@@ -45,11 +52,13 @@ async fn post_task(door: Arc<Door>, request: HttpRequest, payload: web::Payload)
     let mut body = RequestBody::new(payload.into_inner(), request.headers(), door.body_timeout, &door.cut);
     match accept(&door, &request, &mut body).await {
         Ok(accepted) => {
-            door.meter.accepted(began, accepted.size);
-            accepted.answer(&door, &id)
+            door.meter.stored(accepted.size);
+            door.meter.task.answered(began, 202);
+            receipt_answer(&door, &id, None, accepted.receipt)
         }
         Err(problem) => {
-            door.meter.refused(began, problem.code);
+            door.meter.not_stored(problem.code);
+            door.meter.task.answered(began, problem.code.status());
             refuse(&problem, &id, body, request.headers().contains_key(EXPECT)).await
         }
     }
@@ -64,62 +73,39 @@ struct Accepted {
 async fn accept(door: &Door, request: &HttpRequest, body: &mut RequestBody) -> Result<Accepted, Problem> {
     let task = Admitted::new(door, request.uri().path(), request.headers(), body.declared())?;
     let received = receive(body, task.coding, &task.head, &door.budget, door.max_task).await?;
-    let received = door.compressor.compress(received, &task.head).await?;
-    append(door, task, received).await
+    let size = received.size;
+    let receipt = append(door, task.partition, task.key, task.head, received).await?;
+    Ok(Accepted { receipt, size })
 }
 
-async fn append(door: &Door, task: Admitted, received: Received) -> Result<Accepted, Problem> {
-    let Received { intake, compression, size } = received;
-    let mut head = task.head;
-    head.payload_size = size;
-    head.set_compression(compression);
-    let (value, reservation) = intake.seal(&head);
-    let record = NewRecord { key: task.key, value, reservation: Some(reservation) };
-    match door.log.append(task.partition, record).await {
-        Ok(receipt) => Ok(Accepted { receipt, size }),
-        Err(error) => Err(not_appended(error)),
+/// 202 for one task. `task_id`: the sender's own id for it.
+pub(super) fn receipt_answer(
+    door: &Door,
+    id: &RequestId,
+    task_id: Option<&str>,
+    receipt: Receipt,
+) -> HttpResponse {
+    let mut response = HttpResponse::new(StatusCode::ACCEPTED);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(X_REQUEST_ID.clone(), id.header());
+    if door.is_draining() {
+        response.head_mut().set_connection_type(ConnectionType::Close);
     }
+    response.set_body(BoxBody::new(receipt_json(task_id, door.log.topic(), receipt)))
 }
 
-fn not_appended(error: AppendError) -> Problem {
-    match error {
-        AppendError::NotWritten { code, reason } => {
-            let code = match code {
-                NotWritten::Away => ProblemCode::LogAway,
-                NotWritten::Full => ProblemCode::LogFull,
-                NotWritten::Busy => ProblemCode::LogBusy,
-                NotWritten::Closing => ProblemCode::Draining,
-                NotWritten::TooLarge => ProblemCode::TooLarge,
-            };
-            Problem::new(code, reason)
-        }
-        AppendError::Unknown { reason } => Problem::new(ProblemCode::UnknownOutcome, reason),
-    }
-}
-
-impl Accepted {
-    fn answer(&self, door: &Door, id: &RequestId) -> HttpResponse {
-        let mut response = HttpResponse::new(StatusCode::ACCEPTED);
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(X_REQUEST_ID.clone(), id.header());
-        if door.is_draining() {
-            response.head_mut().set_connection_type(ConnectionType::Close);
-        }
-        response.set_body(actix_web::body::BoxBody::new(self.receipt_json(door.log.topic())))
-    }
-
-    /// Written by hand: a topic's name has only letters, digits, `.`, `_` and `-`.
-    fn receipt_json(&self, topic: &str) -> String {
-        let Receipt { partition, offset } = self.receipt;
-        let mut json = String::with_capacity(80 + topic.len());
-        // Writing to a String cannot fail.
-        let _ = write!(
-            json,
-            r#"{{"id":"{partition}-{offset}","topic":"{topic}","partition":{partition},"offset":{offset}}}"#
-        );
-        json
-    }
+/// Written by hand: a topic's name has only letters, digits, `.`, `_` and `-`.
+fn receipt_json(task_id: Option<&str>, topic: &str, receipt: Receipt) -> String {
+    let Receipt { partition, offset } = receipt;
+    let mut json = String::with_capacity(80 + topic.len());
+    // Writing to a String cannot fail.
+    let _ = match task_id {
+        Some(id) => write!(json, r#"{{"id":{}"#, serde_json::Value::from(id)),
+        None => write!(json, r#"{{"id":"{partition}-{offset}""#),
+    };
+    let _ = write!(json, r#","topic":"{topic}","partition":{partition},"offset":{offset}}}"#);
+    json
 }
 
 /// Any other path.

@@ -6,12 +6,15 @@ use actix_web::{
     body::BoxBody,
     http::{
         StatusCode,
-        header::{ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+        header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
     },
 };
 use std::borrow::Cow;
 
-use super::request_id::{RequestId, X_REQUEST_ID};
+use super::{
+    events::MEDIA_TYPES,
+    request_id::{RequestId, X_REQUEST_ID},
+};
 
 macro_rules! problems {
     ($($name:ident, $code:literal, $status:literal, $retry_after:expr, $title:literal;)*) => {
@@ -58,10 +61,15 @@ problems! {
     TruncatedEncoding, "truncated_encoding", 400, None, "The compressed body ends inside a member or frame";
     TrailingBytes, "trailing_bytes", 400, None, "Other bytes follow the compressed body";
     WindowTooLarge, "window_too_large", 400, None, "The zstd window is larger than 8 MiB";
+    InvalidDocument, "invalid_document", 400, None, "The body is not the document that it says it is";
+    InvalidEvent, "invalid_event", 400, None, "The event breaks a rule of CloudEvents";
+    NoKey, "no_key", 400, None, "The event has no key";
     NotFound, "not_found", 404, None, "There is nothing here";
     MethodNotAllowed, "method_not_allowed", 405, None, "The method is not allowed here";
     BodyTimeout, "body_timeout", 408, None, "The body stopped coming";
     TooLarge, "too_large", 413, None, "The task is larger than limits.max_task";
+    BatchTooLarge, "batch_too_large", 413, None, "The document with the tasks is too large";
+    UnsupportedMediaType, "unsupported_media_type", 415, None, "The media type is not one of a task's";
     UnsupportedEncoding, "unsupported_encoding", 415, None, "The Content-Encoding is not identity, gzip or zstd";
     Internal, "internal", 500, None, "Something broke here";
     OutOfMemoryBudget, "out_of_memory_budget", 503, Some(1), "The memory for bodies is in use";
@@ -71,6 +79,7 @@ problems! {
     LogMismatch, "log_mismatch", 503, Some(30), "The log is not the one this process was started with";
     LogBusy, "log_busy", 503, Some(1), "Too much waits to be written";
     NotReady, "not_ready", 503, Some(1), "This process has just started";
+    EarlierFailed, "earlier_failed", 503, Some(1), "An earlier task of this key was not accepted";
     Draining, "draining", 503, Some(1), "This process is stopping";
     UnknownOutcome, "unknown_outcome", 504, None, "The task may or may not have been written";
 }
@@ -123,6 +132,9 @@ impl Problem {
         if code == ProblemCode::UnsupportedEncoding {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity, gzip, zstd"));
         }
+        if code == ProblemCode::UnsupportedMediaType {
+            headers.insert(ACCEPT, HeaderValue::from_static(MEDIA_TYPES));
+        }
         let body = serde_json::json!({
             "type": format!("urn:partita:problem:{}", code.code()),
             "title": code.title(),
@@ -153,5 +165,17 @@ mod tests {
         for problem in ProblemCode::ALL {
             assert_eq!(problem.retry_after().is_some(), problem.status() == 503, "{problem:?}");
         }
+    }
+
+    /// The reference has a section for each code and for nothing else.
+    #[test]
+    fn the_docs_say_of_every_code_what_to_do() {
+        let docs = include_str!("../../../docs/http.md");
+        for problem in ProblemCode::ALL {
+            let after = problem.retry_after().map(|s| format!(", `Retry-After: {s}`")).unwrap_or_default();
+            let section = format!("### `{}`\n\n**{}{after}.** {}. ", problem.code(), problem.status(), problem.title());
+            assert!(docs.contains(&section), "docs/http.md lacks: {section}");
+        }
+        assert_eq!(docs.matches("\n### `").count(), ProblemCode::ALL.len());
     }
 }

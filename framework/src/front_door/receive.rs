@@ -4,15 +4,13 @@
 use super::{
     body::RequestBody,
     budget::Budget,
-    decode::{Decode, DecodeError, GZIP_MEMORY, GzipDecoder, OUTPUT, ZSTD_MEMORY, ZstdDecoder},
+    decode::{Decode, OUTPUT, ZSTD_MEMORY, ZstdDecoder},
+    decoded::{Decoded, Turn},
     intake::{Intake, too_large},
     problem::Problem,
     task_head::Coding,
 };
 use partita_proto::v1::{Compression, Envelope};
-
-/// How much is decoded before other requests get their turn.
-const TURN: u64 = 256 << 10;
 
 /// A payload in its buffer.
 pub(super) struct Received {
@@ -44,6 +42,11 @@ pub(super) fn check_declared(declared: Option<u64>, coding: Coding, max_task: u6
     if declared.is_some_and(|declared| declared > longest) { Err(too_large(max_task)) } else { Ok(()) }
 }
 
+/// Refuses a compressed body, which may be large and hold nothing, by what came of it.
+pub(super) fn check_encoded(encoded: u64, max_task: u64) -> Result<(), Problem> {
+    if encoded > encoded_limit(max_task) { Err(too_large(max_task)) } else { Ok(()) }
+}
+
 /// A compressed body may be this much larger than what it holds: the formats' own overhead, generously.
 fn encoded_limit(max_task: u64) -> u64 {
     max_task + max_task / 1024 + 4096
@@ -73,25 +76,11 @@ async fn gzip(
     budget: &Budget,
     max_task: u64,
 ) -> Result<Received, Problem> {
-    let _working = budget.reserve(GZIP_MEMORY + OUTPUT as u64)?;
     let mut intake = Intake::growing(budget, head, max_task)?;
-    let mut decoder = GzipDecoder::new();
-    let mut output = vec![0; OUTPUT];
-    let mut encoded = Counted { taken: 0, limit: encoded_limit(max_task), max_task };
-    let mut turn = Turn::default();
-    while let Some(bytes) = body.next().await? {
-        encoded.take(bytes.len())?;
-        let mut input = &bytes[..];
-        loop {
-            let written = decoder.step(&mut input, &mut output)?;
-            intake.push(&output[..written])?;
-            if input.is_empty() && written < OUTPUT {
-                break;
-            }
-            turn.spend(written).await;
-        }
+    let mut decoded = Decoded::new(body, Coding::Gzip, budget)?.within(max_task);
+    while let Some(bytes) = decoded.next().await? {
+        intake.push(bytes)?;
     }
-    whole(&decoder, encoded.taken)?;
     let size = intake.len();
     Ok(Received { intake, compression: Compression::None, size })
 }
@@ -110,12 +99,13 @@ async fn zstd(
     };
     let mut decoder = ZstdDecoder::new()?;
     let mut output = vec![0; OUTPUT];
-    let mut encoded = Counted { taken: 0, limit: encoded_limit(max_task), max_task };
+    let mut encoded = 0;
     let mut turn = Turn::default();
     let mut frame = 0;
     let mut size = 0;
     while let Some(bytes) = body.next().await? {
-        encoded.take(bytes.len())?;
+        encoded += bytes.len() as u64;
+        check_encoded(encoded, max_task)?;
         let mut input = &bytes[..];
         loop {
             if let Some(memory) = decoder.next_frame(&mut input)? {
@@ -131,11 +121,14 @@ async fn zstd(
             if input.is_empty() && written < OUTPUT {
                 break;
             }
-            turn.spend(written).await;
+            turn.spend(written);
+            turn.pause().await;
         }
         intake.push(&bytes)?;
     }
-    whole(&decoder, encoded.taken)?;
+    if encoded > 0 {
+        decoder.finish()?;
+    }
     if size == 0 {
         return Ok(Received {
             intake: Intake::exact(budget, head, 0)?,
@@ -144,37 +137,4 @@ async fn zstd(
         });
     }
     Ok(Received { intake, compression: Compression::Zstd, size })
-}
-
-/// A body of no bytes at all is an empty task, however it says it is encoded.
-fn whole(decoder: &impl Decode, encoded: u64) -> Result<(), DecodeError> {
-    if encoded == 0 { Ok(()) } else { decoder.finish() }
-}
-
-/// The bytes of a compressed body, which may be many and hold nothing.
-struct Counted {
-    taken: u64,
-    limit: u64,
-    max_task: u64,
-}
-
-impl Counted {
-    fn take(&mut self, bytes: usize) -> Result<(), Problem> {
-        self.taken += bytes as u64;
-        if self.taken > self.limit { Err(too_large(self.max_task)) } else { Ok(()) }
-    }
-}
-
-/// Decoding is work: a body that expands a lot leaves the thread to others now and then.
-#[derive(Default)]
-struct Turn(u64);
-
-impl Turn {
-    async fn spend(&mut self, bytes: usize) {
-        self.0 += bytes as u64;
-        if self.0 >= TURN {
-            self.0 = 0;
-            tokio::task::yield_now().await;
-        }
-    }
 }

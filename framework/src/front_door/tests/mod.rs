@@ -3,6 +3,7 @@
 mod bodies;
 mod early;
 mod encodings;
+mod events;
 mod lifecycle;
 mod statuses;
 mod support;

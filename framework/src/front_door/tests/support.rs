@@ -94,6 +94,12 @@ impl FakeLog {
         self.stored.lock().unwrap()[0].partition
     }
 
+    /// As if nothing had been stored so far.
+    pub(super) fn forget(&self) {
+        self.stored.lock().unwrap().clear();
+        self.appends.store(0, Ordering::SeqCst);
+    }
+
     /// Waits until so many appends were taken.
     pub(super) fn await_appends(&self, count: u64) {
         await_that("the append", || self.appends.load(Ordering::SeqCst) >= count);
@@ -365,10 +371,26 @@ impl Connection {
             headers.push((name.to_ascii_lowercase(), value.to_owned()));
         }
         let mut response = Response { status, headers, body: Vec::new() };
+        if response.header("transfer-encoding") == Some("chunked") {
+            while self.chunk(&mut response.body)? > 0 {}
+            return Ok(response);
+        }
         let length = response.header("content-length").map_or(0, |length| length.parse().unwrap());
         response.body.resize(length, 0);
         self.reader.read_exact(&mut response.body)?;
         Ok(response)
+    }
+
+    /// Reads a chunk into `body` and says how long it is: 0 at the end.
+    fn chunk(&mut self, body: &mut Vec<u8>) -> std::io::Result<usize> {
+        let mut line = String::new();
+        self.reader.read_line(&mut line)?;
+        let size = usize::from_str_radix(line.trim_end(), 16).map_err(std::io::Error::other)?;
+        let start = body.len();
+        body.resize(start + size + 2, 0);
+        self.reader.read_exact(&mut body[start..])?;
+        body.truncate(start + size);
+        Ok(size)
     }
 
     /// Whether the other side closes the connection, and sends nothing more.

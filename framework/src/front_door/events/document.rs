@@ -1,0 +1,262 @@
+//! A body that is one document with many tasks in it: a JSON array of CloudEvents, or a `partita.v1.TaskBatch`.
+//!
+//! It is received and understood as a whole before any of its tasks is stored: one that cannot be parsed is refused, and none of it
+//! was written.
+
+use super::{
+    super::{
+        budget::Budget,
+        intake::Intake,
+        key,
+        problem::{Problem, ProblemCode},
+    },
+    Entry, Task,
+    attributes::{PREFIX, TRACE, invalid},
+    json,
+};
+use crate::memory::Reservation;
+use bytes::{Buf, Bytes};
+use partita_proto::v1::{self, Envelope, Header};
+use prost::{
+    Message,
+    encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field},
+};
+use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
+use std::{fmt, ops::Range};
+
+/// The most tasks in one document. Lines have no such limit.
+const MOST: usize = 100_000;
+/// The field number of `TaskBatch.tasks`.
+const TASKS_TAG: u32 = 1;
+/// What an entry's place takes.
+const PLACE: u64 = size_of::<Range<usize>>() as u64;
+/// How a document is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Notation {
+    Json,
+    Protobuf,
+}
+
+/// A document that was understood, and how far its tasks were taken out.
+pub(super) struct Document {
+    notation: Notation,
+    whole: Bytes,
+    places: Vec<Range<usize>>,
+    next: usize,
+    /// Why the next task is left out.
+    skipping: Option<Problem>,
+    budget: Budget,
+    _reserved: [Reservation; 2],
+}
+
+impl Document {
+    /// Finds the tasks in a document, or what is wrong with it.
+    pub(super) fn read(document: Intake, notation: Notation) -> Result<Self, Problem> {
+        let budget = document.budget().clone();
+        let (whole, reserved) = document.into_bytes();
+        let count = match notation {
+            Notation::Json => count_json(&whole)?,
+            Notation::Protobuf => protobuf(&whole, |_| {})?,
+        };
+        if count > MOST {
+            return Err(Problem::new(
+                ProblemCode::BatchTooLarge,
+                format!(
+                    "the batch has {count} tasks, above {MOST}; send several, or lines (application/x-ndjson)"
+                ),
+            ));
+        }
+        let places_reserved = budget.reserve(count as u64 * PLACE)?;
+        let mut places = Vec::with_capacity(count);
+        match notation {
+            Notation::Json => places_json(&whole, &mut places)?,
+            Notation::Protobuf => protobuf(&whole, |place| places.push(place)).map(|_| ())?,
+        }
+        Ok(Self {
+            notation,
+            whole,
+            places,
+            next: 0,
+            skipping: None,
+            budget,
+            _reserved: [reserved, places_reserved],
+        })
+    }
+
+    /// The next task. `None` at the end; an error where there is no memory for it now: ask again.
+    pub(super) fn next(&mut self, base: &Envelope) -> Result<Option<Entry>, Problem> {
+        let Some(place) = self.places.get(self.next) else { return Ok(None) };
+        if let Some(problem) = self.skipping.take() {
+            self.next += 1;
+            return Ok(Some(Entry { id: None, key: None, task: Err(problem) }));
+        }
+        let bytes = self.whole.slice(place.clone());
+        let entry = match self.notation {
+            Notation::Json => json::task(self.copy(&bytes)?, base),
+            Notation::Protobuf => self.protobuf_task(bytes, base)?,
+        };
+        self.next += 1;
+        Ok(Some(entry))
+    }
+
+    /// Leaves the next task out, for this reason.
+    pub(super) fn skip(&mut self, problem: Problem) {
+        self.skipping = Some(problem);
+    }
+
+    fn copy(&self, bytes: &[u8]) -> Result<Intake, Problem> {
+        let mut intake = Intake::document(&self.budget, bytes.len() as u64)?;
+        intake.push(bytes)?;
+        Ok(intake)
+    }
+
+    fn protobuf_task(&self, bytes: Bytes, base: &Envelope) -> Result<Entry, Problem> {
+        let _working = self.budget.reserve(bytes.len() as u64)?;
+        let task = match v1::Task::decode(bytes) {
+            Ok(task) => task,
+            Err(error) => {
+                let problem = invalid(format!("the task is not a partita.v1.Task: {error}"));
+                return Ok(Entry { id: None, key: None, task: Err(problem) });
+            }
+        };
+        let id = (!task.id.is_empty()).then(|| task.id.clone());
+        let (key, head, payload) = match head(task, base) {
+            Ok(read) => read,
+            Err((key, problem)) => return Ok(Entry { id, key, task: Err(problem) }),
+        };
+        let mut intake = Intake::exact(&self.budget, &head, payload.len() as u64)?;
+        intake.push(&payload)?;
+        Ok(Entry { id, key: Some(key.clone()), task: Ok(Task { key, head, payload: intake }) })
+    }
+}
+
+/// The longest text of a task beside its key and payload, in bytes.
+const LONGEST: usize = 8 << 10;
+
+fn head(task: v1::Task, base: &Envelope) -> Result<(Bytes, Envelope, Bytes), (Option<Bytes>, Problem)> {
+    let key = key::checked(task.key).map_err(|problem| (None, problem))?;
+    let texts = [
+        ("id", Some(&task.id)),
+        ("source", Some(&task.source)),
+        ("type", task.r#type.as_ref()),
+        ("content_type", task.content_type.as_ref()),
+        ("traceparent", task.traceparent.as_ref()),
+        ("tracestate", task.tracestate.as_ref()),
+    ];
+    if let Some((name, _)) = texts.iter().find(|(_, text)| text.is_some_and(|text| text.len() > LONGEST)) {
+        return Err((Some(key), invalid(format!("{name} is longer than {LONGEST} bytes"))));
+    }
+    let own = TRACE.into_iter().zip([task.traceparent, task.tracestate]);
+    let mut headers: Vec<_> =
+        own.filter_map(|(name, value)| Some(Header { name: name.into(), value: value? })).collect();
+    if headers.is_empty() {
+        headers = base.headers.clone();
+    }
+    if !task.source.is_empty() {
+        headers.push(Header { name: format!("{PREFIX}source"), value: task.source });
+    }
+    let head = Envelope {
+        id: task.id,
+        r#type: task.r#type,
+        content_type: task.content_type,
+        headers,
+        ..base.clone()
+    };
+    Ok((key, head, task.payload))
+}
+
+/// Calls `found` with the place of each task, and counts them.
+fn protobuf(whole: &Bytes, mut found: impl FnMut(Range<usize>)) -> Result<usize, Problem> {
+    let malformed = |error| {
+        Problem::new(ProblemCode::InvalidDocument, format!("the body is not a partita.v1.TaskBatch: {error}"))
+    };
+    let (mut rest, mut count) = (whole.clone(), 0);
+    while rest.has_remaining() {
+        let (tag, wire_type) = decode_key(&mut rest).map_err(malformed)?;
+        if (tag, wire_type) != (TASKS_TAG, WireType::LengthDelimited) {
+            skip_field(wire_type, tag, &mut rest, DecodeContext::default()).map_err(malformed)?;
+            continue;
+        }
+        let len = decode_varint(&mut rest).map_err(malformed)?;
+        if len > rest.remaining() as u64 {
+            return Err(Problem::new(
+                ProblemCode::InvalidDocument,
+                "the partita.v1.TaskBatch ends inside a task",
+            ));
+        }
+        let start = whole.len() - rest.remaining();
+        rest.advance(len as usize);
+        found(start..start + len as usize);
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn malformed_json(error: impl fmt::Display) -> Problem {
+    Problem::new(
+        ProblemCode::InvalidDocument,
+        format!("the body is not a JSON array of CloudEvents: {error}"),
+    )
+}
+
+fn count_json(whole: &[u8]) -> Result<usize, Problem> {
+    let text = std::str::from_utf8(whole).map_err(malformed_json)?;
+    serde_json::from_str::<Count>(text).map(|count| count.0).map_err(malformed_json)
+}
+
+fn places_json(whole: &[u8], places: &mut Vec<Range<usize>>) -> Result<(), Problem> {
+    let text = std::str::from_utf8(whole).map_err(malformed_json)?;
+    let visitor = PlacesVisitor { base: whole.as_ptr() as usize, places };
+    serde_json::Deserializer::from_str(text).deserialize_seq(visitor).map_err(malformed_json)
+}
+
+/// How many elements an array has.
+struct Count(usize);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_seq(CountVisitor).map(Count)
+    }
+}
+
+struct CountVisitor;
+
+impl<'de> Visitor<'de> for CountVisitor {
+    type Value = usize;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<usize, A::Error> {
+        let mut count = 0;
+        while seq.next_element::<IgnoredAny>()?.is_some() {
+            count += 1;
+        }
+        Ok(count)
+    }
+}
+
+/// Where the elements of an array are.
+struct PlacesVisitor<'p> {
+    base: usize,
+    places: &'p mut Vec<Range<usize>>,
+}
+
+impl<'de> Visitor<'de> for PlacesVisitor<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        while let Some(element) = seq.next_element::<&'de RawValue>()? {
+            let text = element.get();
+            let start = text.as_ptr() as usize - self.base;
+            self.places.push(start..start + text.len());
+        }
+        Ok(())
+    }
+}

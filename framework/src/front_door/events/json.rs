@@ -1,0 +1,345 @@
+//! One CloudEvent as a JSON document (CloudEvents 1.0.2, JSON Event Format), made into a task where it lies.
+
+use super::{
+    super::{
+        budget::Budget,
+        intake::Intake,
+        problem::{Problem, ProblemCode},
+    },
+    Entry, Task,
+    attributes::{Attributes, LONGEST_VALUE, Refused, invalid},
+    base64::{NotBase64, decode_in_place},
+};
+use partita_proto::v1::Envelope;
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
+use serde_json::value::RawValue;
+use std::{fmt, ops::Range};
+
+/// The longest name of a member that is looked at.
+const LONGEST_NAME: usize = 256;
+const JSON: &str = "application/json";
+
+/// The task that `document` writes down. Its memory becomes the payload's.
+pub(super) fn task(document: Intake, base: &Envelope) -> Entry {
+    match parse(document.payload(), document.budget(), base) {
+        Ok(Parsed { key, head, data }) => Entry {
+            id: Some(head.id.clone()),
+            task: payload(document, &head, data).map(|payload| Task { key: key.clone(), head, payload }),
+            key: Some(key),
+        },
+        Err(Refused { id, key, problem }) => Entry { id, key, task: Err(problem) },
+    }
+}
+
+struct Parsed {
+    key: bytes::Bytes,
+    head: Envelope,
+    data: Data,
+}
+
+/// Where the payload is in the document.
+enum Data {
+    /// As it stands.
+    Plain(Range<usize>),
+    /// In base64.
+    Base64(Range<usize>),
+    /// Unescaped, in memory of its own.
+    Unescaped { text: String, base64: bool },
+}
+
+fn parse(document: &[u8], budget: &Budget, base: &Envelope) -> Result<Parsed, Refused> {
+    let unknown = |problem| Refused { id: None, key: None, problem };
+    // A name or a text with escapes is unescaped into memory of its own, no larger than the document.
+    let escapes = document.contains(&b'\\');
+    let _working = if escapes { Some(budget.reserve(document.len() as u64).map_err(unknown)?) } else { None };
+    let text = std::str::from_utf8(document)
+        .map_err(|error| unknown(malformed(format!("it is not UTF-8: {error}"))))?;
+    let members: Members<'_> =
+        serde_json::from_str(text).map_err(|error| unknown(malformed(error.to_string())))?;
+    let Members { mut attributes, data, wrong } = members;
+    if let Some(problem) = wrong {
+        return attributes.refused(None, problem);
+    }
+    let is_json = attributes.data_content_type().is_none_or(is_json);
+    if attributes.data_content_type().is_none() && data.is_some() {
+        attributes.set_data_content_type(JSON);
+    }
+    let data = match data.map(|data| data.place(text, is_json)).unwrap_or(Ok(Data::Plain(0..0))) {
+        Ok(data) => data,
+        Err(problem) => return attributes.refused(None, problem),
+    };
+    attributes.task(base).map(|(key, head)| Parsed { key, head, data })
+}
+
+/// Makes the document's memory the payload's.
+fn payload(mut document: Intake, head: &Envelope, data: Data) -> Result<Intake, Problem> {
+    match data {
+        Data::Plain(range) => document.keep(range, head),
+        Data::Base64(range) => {
+            document.keep(range, head);
+            document.change(decode_in_place).map_err(not_base64)?;
+        }
+        Data::Unescaped { text, base64 } => {
+            document.keep(0..0, head);
+            document.push(text.as_bytes())?;
+            if base64 {
+                document.change(decode_in_place).map_err(not_base64)?;
+            }
+        }
+    }
+    Ok(document)
+}
+
+/// What an event's members are, with what is first found wrong.
+#[derive(Default)]
+struct Members<'a> {
+    attributes: Attributes,
+    data: Option<Raw<'a>>,
+    wrong: Option<Problem>,
+}
+
+/// The value of `data` or `data_base64`.
+#[derive(Clone, Copy)]
+struct Raw<'a> {
+    value: &'a RawValue,
+    base64: bool,
+}
+
+impl Raw<'_> {
+    fn is_null(&self) -> bool {
+        self.value.get() == "null"
+    }
+
+    /// `data` is its JSON text, or a string's bytes where its media type is not JSON.
+    fn place(self, document: &str, is_json: bool) -> Result<Data, Problem> {
+        let raw = self.value.get();
+        let start = raw.as_ptr() as usize - document.as_ptr() as usize;
+        let Some(inner) = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')) else {
+            return match self.base64 {
+                true => Err(invalid("data_base64 is not a string".into())),
+                false => Ok(Data::Plain(start..start + raw.len())),
+            };
+        };
+        if !self.base64 && is_json {
+            return Ok(Data::Plain(start..start + raw.len()));
+        }
+        if inner.contains('\\') {
+            let text = serde_json::from_str(raw).map_err(|error| malformed(error.to_string()))?;
+            return Ok(Data::Unescaped { text, base64: self.base64 });
+        }
+        let range = start + 1..start + 1 + inner.len();
+        Ok(if self.base64 { Data::Base64(range) } else { Data::Plain(range) })
+    }
+}
+
+impl<'de: 'a, 'a> serde::Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+struct MembersVisitor;
+
+impl<'de> Visitor<'de> for MembersVisitor {
+    type Value = Members<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a CloudEvent, which is an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
+        let mut members = Members::default();
+        while let Some(name) = map.next_key_seed(Name)? {
+            let value: &RawValue = map.next_value()?;
+            if let Err(problem) = members.take(&name, value) {
+                members.wrong.get_or_insert(problem);
+            }
+        }
+        Ok(members)
+    }
+}
+
+impl<'a> Members<'a> {
+    /// Some writers set the one that they do not use to null; `data` alone may be null.
+    fn take_data(&mut self, new: Raw<'a>) -> Result<(), Problem> {
+        match self.data {
+            _ if new.base64 && new.is_null() => {}
+            Some(Raw { base64: true, .. }) if !new.base64 && new.is_null() => {}
+            Some(data) if data.base64 == new.base64 || !data.is_null() => {
+                return Err(invalid("an event has data or data_base64, once".into()));
+            }
+            _ => self.data = Some(new),
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, name: &str, value: &'a RawValue) -> Result<(), Problem> {
+        if let "data" | "data_base64" = name {
+            return self.take_data(Raw { value, base64: name == "data_base64" });
+        }
+        match attribute(name, value.get())? {
+            Some(value) => self.attributes.set(name, value),
+            None => Ok(()),
+        }
+    }
+}
+
+/// An attribute's value in its canonical form; `None` where it is not set.
+fn attribute(name: &str, raw: &str) -> Result<Option<String>, Problem> {
+    if raw.len() > LONGEST_VALUE * 6 {
+        return Err(invalid(format!("the attribute {name} is longer than {LONGEST_VALUE} bytes")));
+    }
+    match raw.as_bytes() {
+        b"null" => Ok(None),
+        b"true" | b"false" => Ok(Some(raw.into())),
+        [b'"', ..] => serde_json::from_str(raw).map(Some).map_err(|error| malformed(error.to_string())),
+        [b'-' | b'0'..=b'9', ..] if raw.parse::<i32>().is_ok() => Ok(Some(raw.into())),
+        _ => Err(invalid(format!(
+            "the attribute {name} is neither a string, nor a boolean, nor an integer of 32 bits; payloads go into data"
+        ))),
+    }
+}
+
+/// A member's name. A longer one than any is cut, so that it is unknown.
+struct Name;
+
+impl<'de> DeserializeSeed<'de> for Name {
+    type Value = String;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for Name {
+    type Value = String;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an attribute's name")
+    }
+
+    fn visit_str<E: Error>(self, name: &str) -> Result<String, E> {
+        match name.len() <= LONGEST_NAME {
+            true => Ok(name.to_owned()),
+            false => Err(E::custom(format_args!("an attribute's name is longer than {LONGEST_NAME} bytes"))),
+        }
+    }
+}
+
+/// Whether a media type is JSON's: `application/json`, `text/json`, `…+json`.
+fn is_json(media_type: &str) -> bool {
+    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence.split_once('/').is_some_and(|(_, subtype)| subtype == "json" || subtype.ends_with("+json"))
+}
+
+fn malformed(why: String) -> Problem {
+    Problem::new(ProblemCode::InvalidDocument, format!("the event is not a JSON document: {why}"))
+}
+
+fn not_base64(_: NotBase64) -> Problem {
+    invalid("data_base64 is not base64 (RFC 4648, the standard alphabet)".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::MemoryPool;
+
+    fn read(document: &str) -> Entry {
+        let budget = Budget::new(MemoryPool::new("intake", 8 << 20), 1 << 20);
+        let mut intake = Intake::growing(&budget, &Envelope::default(), 1 << 20).unwrap();
+        intake.push(document.as_bytes()).unwrap();
+        task(intake, &Envelope::default())
+    }
+
+    fn payload_of(members: &str) -> (Option<String>, Vec<u8>) {
+        let entry = read(&event(members));
+        let Task { head, payload, .. } =
+            entry.task.unwrap_or_else(|problem| panic!("{members}: {problem:?}"));
+        (head.content_type, payload.payload().to_vec())
+    }
+
+    fn event(members: &str) -> String {
+        format!(r#"{{"specversion":"1.0","id":"1","source":"/s","type":"t","subject":"k"{members}}}"#)
+    }
+
+    #[test]
+    fn data_is_json_text_a_strings_bytes_or_decoded() {
+        let json = Some(JSON.to_owned());
+        for (members, media_type, payload) in [
+            ("", None, ""),
+            (r#","data":{"a": [1, "\u00e9"]}"#, json.clone(), r#"{"a": [1, "\u00e9"]}"#),
+            (r#","data":"text""#, json.clone(), r#""text""#),
+            (r#","data":null"#, json.clone(), "null"),
+            (r#","data":"li\nne","datacontenttype":"text/plain""#, Some("text/plain".into()), "li\nne"),
+            (
+                r#","datacontenttype":"text/xml; charset=utf-8","data":"<é/>""#,
+                Some("text/xml; charset=utf-8".into()),
+                "<é/>",
+            ),
+            (
+                r#","datacontenttype":"application/Vnd.X+JSON","data":"x""#,
+                Some("application/Vnd.X+JSON".into()),
+                r#""x""#,
+            ),
+            (r#","datacontenttype":"text/plain","data":{"a":1}"#, Some("text/plain".into()), r#"{"a":1}"#),
+            (r#","data_base64":"aGVsbG8=""#, json.clone(), "hello"),
+            (r#","data_base64":"Pz8\/","datacontenttype":"image/png""#, Some("image/png".into()), "???"),
+            (r#","data_base64":"""#, json.clone(), ""),
+            (r#","data":null,"data_base64":"aGVsbG8=""#, json.clone(), "hello"),
+            (r#","data_base64":null,"data":1"#, json, "1"),
+            (r#","data_base64":null"#, None, ""),
+        ] {
+            assert_eq!(payload_of(members), (media_type, payload.as_bytes().to_vec()), "{members}");
+        }
+    }
+
+    #[test]
+    fn attributes_are_strings_booleans_and_integers_and_null_is_none() {
+        let entry = read(&event(r#","a":true,"b":-7,"c":null,"d":"\u00e9""#));
+        let headers: Vec<_> =
+            entry.task.unwrap().head.headers.into_iter().map(|header| (header.name, header.value)).collect();
+        let kept = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
+        assert_eq!(kept("ce-a"), Some("true"));
+        assert_eq!(kept("ce-b"), Some("-7"));
+        assert_eq!(kept("ce-c"), None);
+        assert_eq!(kept("ce-d"), Some("é"));
+    }
+
+    #[test]
+    fn what_is_no_event_is_refused_by_name_and_known_by_its_id() {
+        use ProblemCode::*;
+        for (document, code) in [
+            ("", InvalidDocument),
+            ("[]", InvalidDocument),
+            ("{", InvalidDocument),
+            (&event(",")[..], InvalidDocument),
+            (&event("} {"), InvalidDocument),
+            (&format!(r#"{{"{}":1}}"#, "x".repeat(300)), InvalidDocument),
+        ] {
+            assert_eq!(read(document).task.unwrap_err().code, code, "{document}");
+        }
+        for members in [
+            r#","a":1.5"#,
+            r#","a":{}"#,
+            r#","a":4294967296"#,
+            r#","data":1,"data_base64":"aaaa""#,
+            r#","data":1,"data":2"#,
+            r#","data":null,"data":2"#,
+            r#","a":1,"a":1"#,
+            r#","source":"/twice""#,
+            r#","data_base64":1"#,
+            r#","data_base64":"*""#,
+            r#","data_base64":"a\u002a""#,
+            r#","Data":1"#,
+        ] {
+            let entry = read(&event(members));
+            assert_eq!(entry.task.unwrap_err().code, InvalidEvent, "{members}");
+            assert_eq!(
+                (entry.id.as_deref(), entry.key.as_deref()),
+                (Some("1"), Some(&b"k"[..])),
+                "{members}"
+            );
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! A body of lines, each a CloudEvent (NDJSON): taken as they come, so that a body may be of any length.
+
+use super::{
+    super::{
+        budget::Budget,
+        decoded::Decoded,
+        intake::Intake,
+        problem::{Problem, ProblemCode},
+        refuse::LINGER,
+    },
+    Entry, json,
+};
+use partita_proto::v1::Envelope;
+
+/// Lines above this size keep the memory that they were received in.
+const SMALL: u64 = 64 << 10;
+
+/// Lines on their way in.
+pub(super) struct Lines<'a> {
+    decoded: Decoded<'a>,
+    budget: Budget,
+    /// The longest line.
+    limit: u64,
+    /// How much of the decoder's piece is part of lines already.
+    taken: usize,
+    line: Option<Intake>,
+    /// All of the line is there.
+    complete: bool,
+    /// Why the line that is coming is left out.
+    skipping: Option<Problem>,
+    ended: bool,
+}
+
+impl<'a> Lines<'a> {
+    pub(super) fn new(decoded: Decoded<'a>, budget: &Budget, limit: u64) -> Self {
+        Self {
+            decoded,
+            budget: budget.clone(),
+            limit,
+            taken: 0,
+            line: None,
+            complete: false,
+            skipping: None,
+            ended: false,
+        }
+    }
+
+    /// The next task; `None` at the end. [`ProblemCode::OutOfMemoryBudget`]: there is no memory for it now; ask again, or `skip` it. Any
+    /// other problem is the body's, and its end. A call that is dropped has lost nothing.
+    pub(super) async fn next(&mut self, base: &Envelope) -> Result<Option<Entry>, Problem> {
+        loop {
+            if self.complete {
+                if let Some(entry) = self.finish(base)? {
+                    return Ok(Some(entry));
+                }
+            } else if self.taken < self.decoded.piece().len() {
+                self.take()?;
+            } else if self.ended {
+                return Ok(None);
+            } else {
+                self.ended = !self.decoded.advance().await?;
+                self.taken = 0;
+                // The last line needs no end.
+                self.complete = self.ended;
+            }
+        }
+    }
+
+    /// Leaves the task that is coming out, for this reason.
+    pub(super) fn skip(&mut self, problem: Problem) {
+        self.skipping = Some(problem);
+    }
+
+    /// Reads the rest and drops it, for a sender who hears no answer before.
+    pub(super) async fn drain(&mut self) {
+        let _ = tokio::time::timeout(LINGER, self.decoded.drain()).await;
+    }
+
+    /// Takes the rest of a line, or as much of it as is there.
+    fn take(&mut self) -> Result<(), Problem> {
+        let rest = &self.decoded.piece()[self.taken..];
+        let end = memchr::memchr(b'\n', rest);
+        let part = &rest[..end.unwrap_or(rest.len())];
+        if self.skipping.is_none() {
+            let line = match &mut self.line {
+                Some(line) => line,
+                none => none.insert(Intake::growing(&self.budget, &Envelope::default(), self.limit)?),
+            };
+            match line.push(part) {
+                Err(problem) if problem.code == ProblemCode::TooLarge => self.skipping = Some(problem),
+                pushed => pushed?,
+            }
+        }
+        self.taken += part.len() + usize::from(end.is_some());
+        self.complete = end.is_some();
+        Ok(())
+    }
+
+    /// What the line says; `None` for an empty one.
+    fn finish(&mut self, base: &Envelope) -> Result<Option<Entry>, Problem> {
+        if let Some(problem) = self.skipping.take() {
+            self.begin();
+            return Ok(Some(Entry { id: None, key: None, task: Err(problem) }));
+        }
+        let Some(line) = &self.line else {
+            self.complete = false;
+            return Ok(None);
+        };
+        if line.payload().iter().all(u8::is_ascii_whitespace) {
+            self.begin();
+            return Ok(None);
+        }
+        let document = if line.len() <= SMALL {
+            let mut document = Intake::document(&self.budget, line.len())?;
+            document.push(line.payload())?;
+            self.begin();
+            Some(document)
+        } else {
+            self.complete = false;
+            self.line.take()
+        };
+        Ok(document.map(|document| json::task(document, base)))
+    }
+
+    /// Begins a line.
+    fn begin(&mut self) {
+        self.complete = false;
+        match &mut self.line {
+            Some(line) if line.len() <= SMALL => line.clear(),
+            line => *line = None,
+        }
+    }
+}

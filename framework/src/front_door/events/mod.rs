@@ -1,0 +1,42 @@
+//! `POST /v1/tasks`: tasks that say themselves what their keys are. CloudEvents 1.0 one at a time and in batches, a JSON document a
+//! line, and `partita.v1.TaskBatch`.
+//!
+//! One event is stored and answered as a task of `POST /v1/tasks/{key}` is. Of many, each is an [`Entry`]: `store` stores them, those
+//! of one key strictly one after another, and `results` answers each in its place.
+
+mod attributes;
+mod base64;
+mod binary;
+mod document;
+mod format;
+mod json;
+mod lines;
+mod post;
+mod results;
+mod store;
+
+pub(super) use format::MEDIA_TYPES;
+pub(super) use post::post;
+
+use super::{intake::Intake, problem::Problem};
+use ::bytes::Bytes;
+use partita_proto::v1::Envelope;
+
+/// One of the tasks that a body says it holds.
+#[derive(Debug)]
+struct Entry {
+    /// The sender's id for it, where that could be read.
+    id: Option<String>,
+    /// Its key, where that could be read.
+    key: Option<Bytes>,
+    task: Result<Task, Problem>,
+}
+
+/// A task that may be stored.
+#[derive(Debug)]
+struct Task {
+    key: Bytes,
+    /// Its envelope, without payload and sizes.
+    head: Envelope,
+    payload: Intake,
+}

@@ -1,0 +1,302 @@
+//! `POST /v1/tasks` itself: which format, and then one task or many.
+
+use super::{
+    super::{
+        admission,
+        append::append,
+        body::RequestBody,
+        decoded::Decoded,
+        door::{Door, InHand},
+        intake::{Intake, too_large},
+        post_task::receipt_answer,
+        problem::{Problem, ProblemCode},
+        receive::{Received, check_declared, receive},
+        refuse::refuse,
+        request_id::{RequestId, X_REQUEST_ID},
+        task_head::{self, Coding},
+    },
+    Task, binary,
+    document::{self, Document},
+    format::Format,
+    json,
+    lines::Lines,
+    results::{Notation, Piece, Results},
+    store::{Entries, Store},
+};
+use crate::log::Receipt;
+use actix_web::{
+    HttpRequest, HttpResponse,
+    body::{BodySize, BoxBody, MessageBody},
+    http::{
+        ConnectionType, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue},
+    },
+    web,
+};
+use bytes::Bytes;
+use partita_core::{PartitionHealth, partition_of};
+use partita_proto::v1::{Compression, Envelope};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Instant,
+};
+use tokio::{sync::mpsc, task::JoinHandle};
+
+/// A document of this size is parsed on a thread of its own.
+const LARGE: u64 = 1 << 20;
+
+/// Serves `POST /v1/tasks`.
+pub(in super::super) async fn post(
+    door: Arc<Door>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    let began = Instant::now();
+    let in_hand = door.take_in_hand();
+    let id = RequestId::of(request.headers());
+    let mut body = RequestBody::new(payload.into_inner(), request.headers(), door.body_timeout, &door.cut);
+    match accept(&door, request.headers(), &mut body).await {
+        Ok(Accepted::One(Stored { task_id, receipt, size })) => {
+            door.meter.stored(size);
+            door.meter.events.answered(began, 202);
+            receipt_answer(&door, &id, Some(&task_id), receipt)
+        }
+        Ok(Accepted::Many(ask, document)) => {
+            let source = document.map_or(Source::Lines(body), Source::Document);
+            many(door, ask, source, &id, began, in_hand).await
+        }
+        Err(problem) => {
+            door.meter.events.answered(began, problem.code.status());
+            door.meter.not_stored(problem.code);
+            refuse(&problem, &id, body, request.headers().contains_key(EXPECT)).await
+        }
+    }
+}
+
+enum Accepted {
+    /// One task, which is durable.
+    One(Stored),
+    /// Many that are to be stored: those of a document, or the lines of the body.
+    Many(Ask, Option<Document>),
+}
+
+struct Stored {
+    task_id: String,
+    receipt: Receipt,
+    size: u64,
+}
+
+/// What a request's head says of all its tasks.
+struct Ask {
+    coding: Coding,
+    /// What their envelopes have in common.
+    base: Envelope,
+    notation: Notation,
+}
+
+async fn accept(door: &Door, headers: &HeaderMap, body: &mut RequestBody) -> Result<Accepted, Problem> {
+    let format = Format::of(headers)?;
+    let base = Envelope { content_type: None, r#type: None, ..task_head::envelope(headers)? };
+    let ask = Ask { coding: task_head::coding(headers)?, base, notation: notation(headers) };
+    admission::admit(door.is_draining(), (door.log_health)(), PartitionHealth::Open, true)?;
+    match format {
+        Format::Binary => binary(door, ask, headers, body).await.map(Accepted::One),
+        Format::Structured => structured(door, ask, body).await.map(Accepted::One),
+        Format::Batch => many_of(door, ask, body, document::Notation::Json).await,
+        Format::Protobuf => many_of(door, ask, body, document::Notation::Protobuf).await,
+        Format::Lines => Ok(Accepted::Many(ask, None)),
+    }
+}
+
+/// Who wants lines back gets lines.
+fn notation(headers: &HeaderMap) -> Notation {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    if accept.contains("ndjson") { Notation::Lines } else { Notation::Document }
+}
+
+async fn binary(
+    door: &Door,
+    ask: Ask,
+    headers: &HeaderMap,
+    body: &mut RequestBody,
+) -> Result<Stored, Problem> {
+    let (key, head) = binary::event(headers, &ask.base)?;
+    check_declared(body.declared(), ask.coding, door.max_task)?;
+    let received = receive(body, ask.coding, &head, &door.budget, door.max_task).await?;
+    store_one(door, key, head, received).await
+}
+
+async fn structured(door: &Door, ask: Ask, body: &mut RequestBody) -> Result<Stored, Problem> {
+    let document = receive_document(door, &ask, body).await?;
+    let base = ask.base;
+    let Task { key, head, payload } =
+        parse(document, move |document| json::task(document, &base).task).await?;
+    let size = payload.len();
+    if size > door.max_task {
+        return Err(too_large(door.max_task));
+    }
+    store_one(door, key, head, Received { intake: payload, compression: Compression::None, size }).await
+}
+
+async fn store_one(door: &Door, key: Bytes, head: Envelope, received: Received) -> Result<Stored, Problem> {
+    let partition = partition_of(&key, door.log.partitions());
+    admission::admit(door.is_draining(), (door.log_health)(), (door.partition_health)(partition), true)?;
+    let (task_id, size) = (head.id.clone(), received.size);
+    let receipt = append(door, partition, key, head, received).await?;
+    Ok(Stored { task_id, receipt, size })
+}
+
+async fn many_of(
+    door: &Door,
+    ask: Ask,
+    body: &mut RequestBody,
+    notation: document::Notation,
+) -> Result<Accepted, Problem> {
+    let document = receive_document(door, &ask, body).await?;
+    let document = parse(document, move |document| Document::read(document, notation)).await?;
+    Ok(Accepted::Many(ask, Some(document)))
+}
+
+/// A document is larger than the payloads in it: base64 takes a third more.
+fn document_limit(max_task: u64) -> u64 {
+    max_task + max_task / 2 + (64 << 10)
+}
+
+async fn receive_document(door: &Door, ask: &Ask, body: &mut RequestBody) -> Result<Intake, Problem> {
+    let limit = document_limit(door.max_task);
+    let refused = |problem: Problem| match problem.code {
+        ProblemCode::TooLarge => Problem::new(
+            ProblemCode::BatchTooLarge,
+            format!(
+                "the document has more than {limit} bytes (1.5 times limits.max_task and 64 KiB); send lines (application/x-ndjson), several \
+                 documents, or a single event in binary mode"
+            ),
+        ),
+        _ => problem,
+    };
+    check_declared(body.declared(), ask.coding, limit).map_err(refused)?;
+    let mut intake = match (body.declared(), ask.coding) {
+        (Some(declared), Coding::Identity) => Intake::document(&door.budget, declared)?,
+        _ => Intake::growing(&door.budget, &Envelope::default(), limit)?,
+    };
+    let mut decoded = Decoded::new(body, ask.coding, &door.budget)?.within(limit);
+    while let Some(bytes) = decoded.next().await.map_err(refused)? {
+        intake.push(bytes).map_err(refused)?;
+    }
+    Ok(intake)
+}
+
+/// Understands a document, where it is large on a thread of its own.
+async fn parse<T: Send + 'static>(
+    document: Intake,
+    parse: impl FnOnce(Intake) -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    if document.len() < LARGE {
+        return parse(document);
+    }
+    web::block(move || parse(document)).await.unwrap_or_else(|_| Err(admission::draining()))
+}
+
+/// Where many tasks come from.
+enum Source {
+    Document(Document),
+    Lines(RequestBody),
+}
+
+/// The answer to many tasks: whole where it is small, else as it grows.
+async fn many(
+    door: Arc<Door>,
+    ask: Ask,
+    source: Source,
+    id: &RequestId,
+    began: Instant,
+    in_hand: InHand,
+) -> HttpResponse {
+    let (sender, mut pieces) = mpsc::unbounded_channel();
+    let media_type = match ask.notation {
+        Notation::Document => "application/json",
+        Notation::Lines => "application/x-ndjson",
+    };
+    let draining = door.is_draining();
+    let storing = Storing(actix_web::rt::spawn(store(door, ask, source, sender, began, in_hand)));
+    let mut response = HttpResponse::new(StatusCode::ACCEPTED);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+    headers.insert(X_REQUEST_ID.clone(), id.header());
+    if draining {
+        response.head_mut().set_connection_type(ConnectionType::Close);
+    }
+    match pieces.recv().await {
+        Some(Piece { bytes, last: true, .. }) => response.set_body(BoxBody::new(bytes)),
+        first => response.set_body(BoxBody::new(Growing { first, pieces, ended: false, _storing: storing })),
+    }
+}
+
+async fn store(
+    door: Arc<Door>,
+    ask: Ask,
+    source: Source,
+    pieces: mpsc::UnboundedSender<Piece>,
+    began: Instant,
+    _in_hand: InHand,
+) {
+    let results = Results::new(ask.notation, door.log.topic(), pieces, door.budget.clone());
+    let store = Store::new(&door, ask.base, results);
+    let counted = match source {
+        Source::Document(document) => store.run(Entries::Document(document)).await,
+        Source::Lines(mut body) => {
+            let limit = document_limit(door.max_task);
+            match Decoded::new(&mut body, ask.coding, &door.budget) {
+                Ok(decoded) => store.run(Entries::Lines(Lines::new(decoded, &door.budget, limit))).await,
+                Err(problem) => store.give_up(&problem).await,
+            }
+        }
+    };
+    if counted.is_ok() {
+        door.meter.events.answered(began, 202);
+    }
+}
+
+/// Tasks that are being stored: no longer than their answer is waited for.
+struct Storing(JoinHandle<()>);
+
+impl Drop for Storing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// An answer that grows while tasks are stored.
+struct Growing {
+    first: Option<Piece>,
+    pieces: mpsc::UnboundedReceiver<Piece>,
+    ended: bool,
+    _storing: Storing,
+}
+
+/// The tasks' answers ended before their last: whoever waits for them must not take them for whole.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer ended early")]
+struct EndedEarly;
+
+impl MessageBody for Growing {
+    type Error = EndedEarly;
+
+    fn size(&self) -> BodySize {
+        BodySize::Stream
+    }
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, EndedEarly>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        let piece = match self.first.take() {
+            Some(first) => Some(first),
+            None => std::task::ready!(self.pieces.poll_recv(cx)),
+        };
+        self.ended = piece.as_ref().is_none_or(|piece| piece.last);
+        Poll::Ready(Some(piece.map(|piece| piece.bytes).ok_or(EndedEarly)))
+    }
+}

@@ -1,0 +1,335 @@
+//! `POST /v1/tasks`: CloudEvents one at a time and in batches, lines, and `TaskBatch`.
+
+use super::{
+    bodies::noise,
+    support::{Connection, Response, Running, Script, Setup},
+};
+use crate::{config::FrontDoorConfig, log::NotWritten};
+use base64::{Engine, prelude::BASE64_STANDARD};
+use partita_proto::v1;
+use prost::Message;
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, io::Write};
+
+const STRUCTURED: &str = "Content-Type: application/cloudevents+json; charset=utf-8\r\n";
+const BATCH: &str = "Content-Type: application/cloudevents-batch+json\r\n";
+const LINES: &str = "Content-Type: application/x-ndjson\r\n";
+const PROTOBUF: &str = "Content-Type: application/x-protobuf\r\n";
+
+fn post(door: &Running, headers: &str, body: impl AsRef<[u8]>) -> Response {
+    let mut connection = door.connect();
+    send(&mut connection, headers, body);
+    connection.response()
+}
+
+fn send(connection: &mut Connection, headers: &str, body: impl AsRef<[u8]>) {
+    let body = body.as_ref();
+    connection.send(format!(
+        "POST /v1/tasks HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n{headers}\r\n",
+        body.len()
+    ));
+    connection.send(body);
+}
+
+fn event(id: &str, key: &str, data: Value) -> Value {
+    json!({"specversion": "1.0", "id": id, "source": "/s", "type": "t", "subject": key, "data": data})
+}
+
+fn lines(events: impl IntoIterator<Item = Value>) -> String {
+    events.into_iter().map(|event| format!("{event}\n")).collect()
+}
+
+/// What became of each: its status, and its code where it has one.
+fn results(response: &Response) -> Vec<String> {
+    assert_eq!(response.status, 202, "{}", String::from_utf8_lossy(&response.body));
+    let body = response.json();
+    let results = body["results"].as_array().unwrap();
+    let counted = |status: &str| results.iter().filter(|result| result["status"] == status).count();
+    for status in ["accepted", "retry", "rejected"] {
+        assert_eq!(body[status], counted(status), "{body}");
+    }
+    let said = |result: &Value| match result["code"].as_str() {
+        Some(code) => format!("{} {code}", result["status"].as_str().unwrap()),
+        None => result["status"].as_str().unwrap().to_owned(),
+    };
+    results.iter().map(said).collect()
+}
+
+#[test]
+fn a_binary_event_is_a_task_with_its_attributes() {
+    let door = Setup::default().start();
+    let response = post(
+        &door,
+        "ce-specversion: 1.0\r\nce-id: a%201\r\nce-source: /s\r\nce-type: com.example.t\r\nce-partitionkey: k%2F1\r\nce-tenant: x\r\n\
+         Content-Type: application/json\r\n",
+        "{}",
+    );
+    assert_eq!(response.status, 202);
+    let receipt = response.json();
+    assert_eq!(receipt["id"], "a 1");
+    assert_eq!(receipt["partition"], door.log.partition_of_only().0);
+    assert_eq!(door.log.payloads()[0].0, "k/1");
+    let (envelope, payload) = door.log.only();
+    assert_eq!(payload, "{}");
+    assert_eq!(envelope.id, "a 1");
+    assert_eq!(envelope.r#type.as_deref(), Some("com.example.t"));
+    assert_eq!(envelope.content_type.as_deref(), Some("application/json"));
+    assert!(envelope.headers.iter().any(|header| header.name == "ce-tenant" && header.value == "x"));
+}
+
+#[test]
+fn a_structured_event_is_a_task_of_its_data_however_it_is_sent() {
+    let door = Setup::default().start();
+    let large = noise(700_000);
+    let mut encoded = event("2", "k", Value::Null);
+    encoded.as_object_mut().unwrap().remove("data");
+    encoded["data_base64"] = BASE64_STANDARD.encode(&large).into();
+    encoded["datacontenttype"] = "image/png".into();
+    assert_eq!(post(&door, STRUCTURED, event("1", "k", json!({"a": 1})).to_string()).json()["id"], "1");
+    assert_eq!(post(&door, STRUCTURED, encoded.to_string()).status, 202);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(encoded.to_string().as_bytes()).unwrap();
+    let headers = format!("{STRUCTURED}Content-Encoding: gzip\r\n");
+    assert_eq!(post(&door, &headers, gzip.finish().unwrap()).status, 202);
+    let zstd = zstd::encode_all(encoded.to_string().as_bytes(), 1).unwrap();
+    let headers = format!("{STRUCTURED}Content-Encoding: zstd\r\n");
+    assert_eq!(post(&door, &headers, zstd).status, 202);
+    let payloads = door.log.payloads();
+    assert_eq!(payloads[0].1, "{\"a\":1}");
+    assert!(payloads[1..].len() == 3 && payloads[1..].iter().all(|(_, payload)| *payload == large));
+    drop(payloads);
+}
+
+#[test]
+fn the_data_of_an_event_may_be_as_large_as_a_task_and_no_larger() {
+    let door = Setup::default().start();
+    let of = |size: usize| {
+        let mut event = event("1", "k", Value::Null);
+        event.as_object_mut().unwrap().remove("data");
+        event["data_base64"] = BASE64_STANDARD.encode(noise(size)).into();
+        event.to_string()
+    };
+    assert_eq!(post(&door, STRUCTURED, of(1 << 20)).status, 202);
+    let response = post(&door, STRUCTURED, of((1 << 20) + 1));
+    assert_eq!((response.status, response.problem().as_str()), (413, "too_large"));
+    let response = post(&door, STRUCTURED, of(3 << 20));
+    assert_eq!((response.status, response.problem().as_str()), (413, "batch_too_large"));
+    assert_eq!(door.log.payloads().len(), 1);
+}
+
+#[test]
+fn a_batch_answers_each_in_its_place_and_nothing_overtakes_what_was_refused() {
+    let door = Setup::default().start();
+    let bad = json!({"specversion": "1.0", "id": "3", "source": "/s", "subject": "b"});
+    let batch = json!([
+        event("1", "a", 1.into()),
+        event("2", "b", 2.into()),
+        bad,
+        event("4", "b", 4.into()),
+        event("5", "a", 5.into()),
+        7,
+        {"specversion": "1.0", "id": "6", "source": "/s", "type": "t"},
+    ]);
+    let response = post(&door, BATCH, batch.to_string());
+    assert_eq!(
+        results(&response),
+        [
+            "accepted",
+            "accepted",
+            "rejected invalid_event",
+            "retry earlier_failed",
+            "accepted",
+            "rejected invalid_document",
+            "rejected no_key",
+        ]
+    );
+    let ids: Vec<_> =
+        response.json()["results"].as_array().unwrap().iter().map(|r| r["id"].clone()).collect();
+    assert_eq!(json!(ids), json!(["1", "2", "3", "4", "5", null, "6"]));
+    let stored: Vec<_> = door.log.payloads().into_iter().map(|(_, payload)| payload).collect();
+    assert_eq!(stored.len(), 3);
+    assert_eq!(results(&post(&door, BATCH, "[]")), [] as [&str; 0]);
+}
+
+#[test]
+fn a_document_that_cannot_be_parsed_is_400_and_nothing_of_it_is_stored() {
+    let door = Setup::default().start();
+    let whole = json!([event("1", "a", 1.into())]).to_string();
+    for (headers, body) in [
+        (BATCH, format!("{whole},")),
+        (BATCH, whole[..whole.len() - 1].to_owned()),
+        (BATCH, "{}".into()),
+        (BATCH, String::new()),
+        (STRUCTURED, String::new()),
+        (STRUCTURED, "[".into()),
+        (PROTOBUF, "\x0a\x05ab".into()),
+        (PROTOBUF, "\x0f".into()),
+    ] {
+        let response = post(&door, headers, &body);
+        assert_eq!((response.status, response.problem().as_str()), (400, "invalid_document"), "{body:?}");
+    }
+    assert!(door.log.payloads().is_empty());
+}
+
+#[test]
+fn a_task_batch_is_stored_task_by_task() {
+    let door = Setup::default().start();
+    let task = |key: &str, id: &str, payload: &'static [u8]| v1::Task {
+        key: key.into(),
+        id: id.into(),
+        payload: payload.into(),
+        r#type: Some("T".into()),
+        traceparent: Some("00-1-1-00".into()),
+        ..v1::Task::default()
+    };
+    let tasks = vec![task("a", "", b"1"), task("", "x", b"2"), task("a", "y", b"3")];
+    let response = post(&door, PROTOBUF, v1::TaskBatch { tasks }.encode_to_vec());
+    assert_eq!(results(&response), ["accepted", "rejected invalid_key", "accepted"]);
+    let found = &response.json()["results"];
+    let first = format!("{}-0", found[0]["partition"]);
+    assert_eq!(json!([found[0]["id"], found[1]["id"], found[2]["id"]]), json!([first, "x", "y"]));
+    let payloads: Vec<_> = door.log.payloads().into_iter().map(|(_, payload)| payload).collect();
+    assert_eq!(payloads, ["1", "3"]);
+    // An entry that is no task is one entry's fault.
+    let response = post(&door, PROTOBUF, b"\x0a\x02\xff\xff\x0a\x03\x0a\x01k");
+    assert_eq!(results(&response), ["rejected invalid_event", "accepted"]);
+}
+
+#[test]
+fn lines_are_stored_in_the_order_of_each_key_and_answered_in_the_order_they_came() {
+    let door = Setup::default().start();
+    let mut connection = door.connect();
+    connection
+        .send(format!("POST /v1/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n{LINES}\r\n"));
+    const COUNT: usize = 5000;
+    let key = |index: usize| format!("k{}", (index * 7919) % 60);
+    let body = lines((0..COUNT).map(|index| event(&index.to_string(), &key(index), index.into())));
+    // Blank lines, ends of either kind, and a last line without one.
+    let body = body.replacen('\n', "\r\n\n  \n", 20);
+    for piece in body.trim_end().as_bytes().chunks(999) {
+        connection.send_chunk(piece);
+    }
+    connection.send("0\r\n\r\n");
+    let response = connection.response();
+    assert_eq!(response.header("transfer-encoding"), Some("chunked"), "it is too long to be whole");
+    assert_eq!(results(&response), vec!["accepted"; COUNT]);
+    let ids = response.json();
+    let ids = ids["results"].as_array().unwrap().iter().map(|r| r["id"].as_str().unwrap().to_owned());
+    assert!(ids.eq((0..COUNT).map(|index| index.to_string())));
+    let mut of_key: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (key, payload) in door.log.payloads() {
+        let index = std::str::from_utf8(&payload).unwrap().parse().unwrap();
+        of_key.entry(key).or_default().push(index);
+    }
+    assert_eq!(of_key.values().map(Vec::len).sum::<usize>(), COUNT);
+    assert!(of_key.values().all(|indices| indices.is_sorted()));
+}
+
+#[test]
+fn lines_are_answered_by_lines_where_they_are_asked_for() {
+    let door = Setup::default().start();
+    let body = lines([event("1", "a", 1.into()), json!({}), event("2", "a", 2.into())]);
+    let response = post(&door, &format!("{LINES}Accept: application/x-ndjson\r\n"), body);
+    assert_eq!(response.header("content-type"), Some("application/x-ndjson"));
+    let text = String::from_utf8(response.body).unwrap();
+    let statuses: Vec<_> =
+        text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["status"].clone()).collect();
+    assert_eq!(json!(statuses), json!(["accepted", "rejected", "accepted"]));
+}
+
+#[test]
+fn a_line_that_is_too_long_is_left_out_and_the_others_go_on() {
+    let door = Setup::default().start();
+    let long = event("2", "a", "x".repeat(2 << 20).into());
+    let body = lines([event("1", "a", 1.into()), long, event("3", "a", 3.into())]);
+    let response = post(&door, LINES, body);
+    // Nobody knows whose it was.
+    assert_eq!(results(&response), ["accepted", "rejected too_large", "accepted"]);
+}
+
+#[test]
+fn a_task_of_a_key_waits_for_the_one_before_it() {
+    let door = Setup::default().start();
+    door.log.script(Script::Wait);
+    let mut connection = door.connect();
+    send(
+        &mut connection,
+        LINES,
+        lines([event("1", "a", 1.into()), event("2", "a", 2.into()), event("3", "b", 3.into())]),
+    );
+    door.log.await_appends(2);
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    let keys: Vec<_> = door.log.payloads().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, ["a", "b"]);
+    door.log.script(Script::Ok);
+    assert_eq!(results(&connection.response()), vec!["accepted"; 3]);
+    let payloads: Vec<_> = door.log.payloads().into_iter().map(|(_, payload)| payload).collect();
+    assert_eq!(payloads, ["1", "3", "2"]);
+}
+
+#[test]
+fn after_a_task_that_was_not_written_none_of_its_key_is_accepted() {
+    let door = Setup::default().start();
+    for (script, code) in [
+        (Script::NotWritten(NotWritten::Busy), "retry log_busy"),
+        (Script::Unknown, "retry unknown_outcome"),
+        (Script::NotWritten(NotWritten::TooLarge), "rejected too_large"),
+    ] {
+        door.log.script(Script::Wait);
+        let mut connection = door.connect();
+        send(&mut connection, LINES, lines([event("1", "a", 1.into()), event("2", "a", 2.into())]));
+        door.log.await_appends(1);
+        door.log.script(script);
+        assert_eq!(results(&connection.response()), [code, "retry earlier_failed"]);
+        door.log.forget();
+    }
+}
+
+#[test]
+fn lines_above_the_memory_wait_for_each_other() {
+    let config = FrontDoorConfig { threads: Some(1), ..Setup::default().config };
+    let door = Setup { pool: 3 << 20, keep: false, config, ..Setup::default() }.start();
+    let data = Value::from("x".repeat(200_000));
+    let body = lines((0..100).map(|index| event(&index.to_string(), &format!("k{index}"), data.clone())));
+    let response = post(&door, LINES, body);
+    assert_eq!(results(&response), vec!["accepted"; 100]);
+    door.await_idle_pool();
+}
+
+#[test]
+fn lines_whose_encoding_breaks_say_so_last() {
+    let door = Setup::default().start();
+    let mut body = zstd::encode_all(lines([event("1", "a", 1.into())]).as_bytes(), 1).unwrap();
+    body.extend_from_slice(b"nonsense");
+    let response = post(&door, &format!("{LINES}Content-Encoding: zstd\r\n"), body);
+    assert_eq!(results(&response), ["accepted", "rejected trailing_bytes"]);
+}
+
+#[test]
+fn what_is_no_way_in_is_415_and_says_what_is() {
+    let door = Setup::default().start();
+    for headers in ["Content-Type: application/json\r\n", "", "Content-Type: application/cloudevents+xml\r\n"]
+    {
+        let response = post(&door, headers, "{}");
+        assert_eq!((response.status, response.problem().as_str()), (415, "unsupported_media_type"));
+        assert!(response.header("accept").unwrap().contains("application/cloudevents+json"));
+    }
+    let mut connection = door.connect();
+    connection.send("GET /v1/tasks HTTP/1.1\r\nHost: x\r\n\r\n");
+    let response = connection.response();
+    assert_eq!((response.status, response.header("allow")), (405, Some("POST")));
+    connection.send("POST /v1/tasksx HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(connection.response().status, 404);
+}
+
+#[test]
+fn a_door_that_takes_nothing_says_so_before_it_takes_lines() {
+    let door = Setup::default().start();
+    door.log.set_health(crate::log::LogHealth::Full("no room".into()));
+    let response = post(&door, LINES, lines([event("1", "a", 1.into())]));
+    assert_eq!((response.status, response.problem().as_str()), (503, "log_full"));
+    door.log.set_health(crate::log::LogHealth::Ready);
+    door.set_stuck(true);
+    let response = post(&door, LINES, lines([event("1", "a", 1.into())]));
+    assert_eq!(results(&response), ["retry partition_stuck"]);
+}

@@ -1,0 +1,139 @@
+//! Tasks that come in through every way there is, and come out in order.
+
+use crate::{
+    client::{Answer, Client},
+    observe, payload,
+    server::Server,
+};
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use partita_proto::v1;
+use prost::Message;
+use serde::Deserialize;
+use serde_json::json;
+use std::{collections::BTreeMap, time::Duration};
+
+/// The media types of `POST /v1/tasks`.
+pub const STRUCTURED: &str = "application/cloudevents+json";
+/// Many CloudEvents.
+pub const BATCH: &str = "application/cloudevents-batch+json";
+/// One a line.
+pub const LINES: &str = "application/x-ndjson";
+/// `partita.v1.TaskBatch`.
+pub const PROTOBUF: &str = "application/x-protobuf";
+
+/// What became of one of many tasks.
+#[derive(Debug, Deserialize)]
+pub struct Entry {
+    /// `accepted`, `retry` or `rejected`.
+    pub status: String,
+    /// Its id.
+    pub id: Option<String>,
+    /// Why it was not accepted.
+    pub code: Option<String>,
+    /// Where it is.
+    pub partition: Option<u32>,
+    /// Where it is.
+    pub offset: Option<u64>,
+}
+
+/// The answer to many tasks.
+#[derive(Debug, Deserialize)]
+pub struct Entries {
+    /// One for each.
+    pub results: Vec<Entry>,
+}
+
+/// Posts to `/v1/tasks`.
+pub async fn post(client: &Client, media_type: &str, body: impl Into<reqwest::Body>) -> Result<Answer> {
+    let request = client.http().post(client.url(&["v1", "tasks"])).header("content-type", media_type);
+    Ok(Answer::of(request.body(body).send().await?).await?)
+}
+
+/// Posts many tasks, all of which must be accepted.
+pub async fn accept(client: &Client, media_type: &str, body: impl Into<reqwest::Body>) -> Result<Vec<Entry>> {
+    let answer = post(client, media_type, body).await?;
+    ensure!(answer.status == 202, "{}: {}", answer.status, answer.text());
+    let entries: Entries = answer.json()?;
+    let other = entries.results.iter().find(|entry| entry.status != "accepted");
+    ensure!(other.is_none(), "{other:?}");
+    Ok(entries.results)
+}
+
+/// A CloudEvent as JSON whose data is text.
+pub fn event(id: &str, key: &str, data: &str) -> serde_json::Value {
+    json!({
+        "specversion": "1.0", "id": id, "source": "/tests", "type": "text", "partitionkey": key,
+        "datacontenttype": "text/plain", "data": data,
+    })
+}
+
+/// What was sent of each key, in order.
+#[derive(Default)]
+struct Sent(BTreeMap<String, Vec<Bytes>>);
+
+impl Sent {
+    /// The next few tasks: their keys and payloads.
+    fn some(&mut self, count: usize) -> Vec<(String, String)> {
+        let so_far: usize = self.0.values().map(Vec::len).sum();
+        let mut some = Vec::new();
+        for number in so_far..so_far + count {
+            let (key, data) = (format!("way {}/é", number % 7), format!("{number} \"quoted\"\n"));
+            self.0.entry(key.clone()).or_default().push(data.clone().into());
+            some.push((key, data));
+        }
+        some
+    }
+}
+
+/// Sends tasks of the same keys through each way in, round after round, and finds all of them recorded, in order.
+pub async fn every_way_in_keeps_the_order(server: &Server) -> Result<()> {
+    let client = server.client();
+    let mut sent = Sent::default();
+    for round in 0..5 {
+        for (key, data) in sent.some(5) {
+            client.accept(&key, data).await.context("by its path")?;
+        }
+        for (key, data) in sent.some(5) {
+            binary(&client, &key, data).await.context("a binary event")?;
+        }
+        for (key, data) in sent.some(5) {
+            let answer = post(&client, STRUCTURED, event("one", &key, &data).to_string()).await?;
+            ensure!(answer.status == 202, "a structured event: {}", answer.text());
+        }
+        let events: Vec<_> = sent.some(100).iter().map(|(key, data)| event("e", key, data)).collect();
+        accept(&client, BATCH, serde_json::to_vec(&events)?).await.context("a batch")?;
+        let events = sent.some(3000);
+        let lines: String =
+            events.iter().map(|(key, data)| event("e", key, data).to_string() + "\n").collect();
+        accept(&client, LINES, lines).await.context("lines")?;
+        let task =
+            |(key, data): (String, String)| v1::Task { key, payload: data.into(), ..v1::Task::default() };
+        let tasks = sent.some(100).into_iter().map(task).collect();
+        let entries = accept(&client, PROTOBUF, v1::TaskBatch { tasks }.encode_to_vec()).await?;
+        ensure!(entries.len() == 100, "round {round}: {} entries", entries.len());
+    }
+    for (key, payloads) in &sent.0 {
+        let chunks = observe::chunks(&client, key, payloads.len(), Duration::from_secs(120)).await?;
+        for (index, (chunk, payload)) in chunks.iter().zip(payloads).enumerate() {
+            ensure!(chunk.sha256 == payload::digest(payload), "{key}: chunk {index} is another");
+        }
+    }
+    Ok(())
+}
+
+async fn binary(client: &Client, key: &str, data: String) -> Result<()> {
+    let key: String = key.bytes().map(|byte| format!("%{byte:02X}")).collect();
+    let request = client
+        .http()
+        .post(client.url(&["v1", "tasks"]))
+        .header("ce-specversion", "1.0")
+        .header("ce-id", "b")
+        .header("ce-source", "/tests")
+        .header("ce-type", "text")
+        .header("ce-subject", key)
+        .header("content-type", "text/plain");
+    let answer = Answer::of(request.body(data).send().await?).await?;
+    ensure!(answer.status == 202, "{}: {}", answer.status, answer.text());
+    Ok(())
+}

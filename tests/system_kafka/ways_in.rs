@@ -1,0 +1,13 @@
+//! `POST /v1/tasks` over Kafka.
+
+use crate::{PARTITIONS, committed_is_end, created};
+use partita_tests::{kafka::Kafka, ways_in};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_way_in_keeps_the_order_of_each_key() {
+    let kafka = Kafka::up(1).unwrap();
+    let server = created(&kafka, PARTITIONS).await.start().await.unwrap();
+    ways_in::every_way_in_keeps_the_order(&server).await.unwrap();
+    committed_is_end(&kafka, PARTITIONS).await;
+    server.is_sound().await.unwrap();
+}
