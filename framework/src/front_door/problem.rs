@@ -173,7 +173,8 @@ mod tests {
         let docs = include_str!("../../../docs/http.md");
         for problem in ProblemCode::ALL {
             let after = problem.retry_after().map(|s| format!(", `Retry-After: {s}`")).unwrap_or_default();
-            let section = format!("### `{}`\n\n**{}{after}.** {}. ", problem.code(), problem.status(), problem.title());
+            let section =
+                format!("### `{}`\n\n**{}{after}.** {}. ", problem.code(), problem.status(), problem.title());
             assert!(docs.contains(&section), "docs/http.md lacks: {section}");
         }
         assert_eq!(docs.matches("\n### `").count(), ProblemCode::ALL.len());

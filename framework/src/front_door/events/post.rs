@@ -63,9 +63,10 @@ pub(in super::super) async fn post(
             door.meter.events.answered(began, 202);
             receipt_answer(&door, &id, Some(&task_id), receipt)
         }
-        Ok(Accepted::Many(ask, document)) => {
+        Ok(Accepted::Many(many)) => {
+            let Many { ask, document } = *many;
             let source = document.map_or(Source::Lines(body), Source::Document);
-            many(door, ask, source, &id, began, in_hand).await
+            store_many(door, ask, source, &id, began, in_hand).await
         }
         Err(problem) => {
             door.meter.events.answered(began, problem.code.status());
@@ -78,8 +79,20 @@ pub(in super::super) async fn post(
 enum Accepted {
     /// One task, which is durable.
     One(Stored),
-    /// Many that are to be stored: those of a document, or the lines of the body.
-    Many(Ask, Option<Document>),
+    /// Many that are to be stored.
+    Many(Box<Many>),
+}
+
+/// The tasks of a document, or the lines of the body.
+struct Many {
+    ask: Ask,
+    document: Option<Document>,
+}
+
+impl Accepted {
+    fn many(ask: Ask, document: Option<Document>) -> Self {
+        Self::Many(Box::new(Many { ask, document }))
+    }
 }
 
 struct Stored {
@@ -106,7 +119,7 @@ async fn accept(door: &Door, headers: &HeaderMap, body: &mut RequestBody) -> Res
         Format::Structured => structured(door, ask, body).await.map(Accepted::One),
         Format::Batch => many_of(door, ask, body, document::Notation::Json).await,
         Format::Protobuf => many_of(door, ask, body, document::Notation::Protobuf).await,
-        Format::Lines => Ok(Accepted::Many(ask, None)),
+        Format::Lines => Ok(Accepted::many(ask, None)),
     }
 }
 
@@ -156,7 +169,7 @@ async fn many_of(
 ) -> Result<Accepted, Problem> {
     let document = receive_document(door, &ask, body).await?;
     let document = parse(document, move |document| Document::read(document, notation)).await?;
-    Ok(Accepted::Many(ask, Some(document)))
+    Ok(Accepted::many(ask, Some(document)))
 }
 
 /// A document is larger than the payloads in it: base64 takes a third more.
@@ -206,7 +219,7 @@ enum Source {
 }
 
 /// The answer to many tasks: whole where it is small, else as it grows.
-async fn many(
+async fn store_many(
     door: Arc<Door>,
     ask: Ask,
     source: Source,
