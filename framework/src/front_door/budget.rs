@@ -43,6 +43,16 @@ impl Budget {
         self.admits(bytes, bytes)
     }
 
+    /// Whether so many bytes could be reserved if nobody else had any.
+    pub(super) fn could_ever(&self, bytes: u64) -> bool {
+        bytes + self.kept_for_small <= self.pool.capacity()
+    }
+
+    /// A share of the whole.
+    pub(super) fn share(&self, parts: u64) -> u64 {
+        self.pool.capacity() / parts
+    }
+
     fn admits(&self, total: u64, more: u64) -> bool {
         let free = self.pool.capacity().saturating_sub(self.pool.reserved());
         let kept = if total <= SMALL { 0 } else { self.kept_for_small };

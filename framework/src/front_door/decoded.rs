@@ -20,8 +20,9 @@ pub(super) struct Decoded<'a> {
     decoder: Decoder,
     budget: Budget,
     working: Reservation,
-    /// What a zstd frame's window has been granted so far.
+    /// What a zstd frame's window has been granted so far, and what it needs.
     window: u64,
+    needed: u64,
     /// What came: not decoded yet, or as it is where there is nothing to decode.
     input: Bytes,
     output: Vec<u8>,
@@ -42,19 +43,24 @@ enum Decoder {
 
 impl<'a> Decoded<'a> {
     pub(super) fn new(body: &'a mut RequestBody, coding: Coding, budget: &Budget) -> Result<Self, Problem> {
-        let (decoder, memory) = match coding {
-            Coding::Identity => (Decoder::Identity, 0),
-            Coding::Gzip => (Decoder::Gzip(Box::new(GzipDecoder::new())), GZIP_MEMORY),
-            Coding::Zstd => (Decoder::Zstd(Box::new(ZstdDecoder::new()?)), ZSTD_MEMORY),
+        let (memory, output) = match coding {
+            Coding::Identity => (0, 0),
+            Coding::Gzip => (GZIP_MEMORY, OUTPUT),
+            Coding::Zstd => (ZSTD_MEMORY, OUTPUT),
         };
-        let output = if coding == Coding::Identity { 0 } else { OUTPUT };
         let working = budget.reserve(memory + output as u64)?;
+        let decoder = match coding {
+            Coding::Identity => Decoder::Identity,
+            Coding::Gzip => Decoder::Gzip(Box::new(GzipDecoder::new())),
+            Coding::Zstd => Decoder::Zstd(Box::new(ZstdDecoder::new()?)),
+        };
         Ok(Self {
             body,
             decoder,
             budget: budget.clone(),
             working,
             window: 0,
+            needed: 0,
             input: Bytes::new(),
             output: vec![0; output],
             written: 0,
@@ -119,18 +125,24 @@ impl<'a> Decoded<'a> {
     }
 
     fn step(&mut self) -> Result<(), Problem> {
+        // A step that fails for want of memory is taken again.
+        self.full = true;
+        if let Decoder::Zstd(decoder) = &mut self.decoder {
+            let mut input = &self.input[..];
+            let memory = decoder.next_frame(&mut input)?;
+            let taken = self.input.len() - input.len();
+            self.input.advance(taken);
+            self.needed = self.needed.max(memory.unwrap_or(0));
+            if self.needed > self.window {
+                self.budget.grow(&mut self.working, self.needed - self.window)?;
+                self.window = self.needed;
+            }
+        }
         let mut input = &self.input[..];
         self.written = match &mut self.decoder {
             Decoder::Identity => 0,
             Decoder::Gzip(decoder) => decoder.step(&mut input, &mut self.output)?,
-            Decoder::Zstd(decoder) => {
-                if let Some(memory) = decoder.next_frame(&mut input)? {
-                    let more = memory.saturating_sub(self.window);
-                    self.budget.grow(&mut self.working, more)?;
-                    self.window += more;
-                }
-                decoder.step(&mut input, &mut self.output)?
-            }
+            Decoder::Zstd(decoder) => decoder.step(&mut input, &mut self.output)?,
         };
         let taken = self.input.len() - input.len();
         self.input.advance(taken);

@@ -106,6 +106,11 @@ impl Intake {
         self.buffer.keep(0..0, &Envelope::default());
     }
 
+    /// Reserves more, for what goes with it until it is sealed.
+    pub(super) fn charge(&mut self, more: u64) -> Result<(), Problem> {
+        self.budget.grow(&mut self.reservation, more)
+    }
+
     /// Changes the bytes where they are; `change` says how many are left.
     pub(super) fn change<E>(&mut self, change: impl FnOnce(&mut [u8]) -> Result<usize, E>) -> Result<(), E> {
         self.buffer.change(change)
@@ -113,7 +118,7 @@ impl Intake {
 
     /// Makes the reservation cover what is used at a length of `len`.
     fn cover(&mut self, len: u64) -> Result<(), Problem> {
-        let needed = self.used(self.capacity, len);
+        let needed = self.used(self.capacity, len.max(self.most));
         match needed.checked_sub(self.reservation.bytes()) {
             Some(more) if more > 0 => self.budget.grow(&mut self.reservation, more),
             _ => Ok(()),

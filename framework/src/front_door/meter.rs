@@ -37,7 +37,10 @@ type Refusing = Vec<(ProblemCode, AtomicBool)>;
 impl Meter {
     /// Looks the handles up: the recorder must be installed before.
     pub(super) fn new() -> Self {
-        let pressure = ProblemCode::ALL.iter().filter(|code| code.retry_after().is_some());
+        // What follows from another task's refusal is no pressure of its own.
+        let pressure = ProblemCode::ALL
+            .iter()
+            .filter(|code| code.retry_after().is_some() && **code != ProblemCode::EarlierFailed);
         Self {
             task: RouteMeter::new(TASK_ROUTE),
             events: RouteMeter::new(EVENTS_ROUTE),

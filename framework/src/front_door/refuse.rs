@@ -45,10 +45,24 @@ pub(super) async fn refuse(
     if problem.code == ProblemCode::Draining {
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
-    if body.ended() {
-        response.set_body(BoxBody::new(bytes))
-    } else {
-        response.set_body(BoxBody::new(Answer { bytes: bytes.into(), _unread: body.into_payload() }))
+    let unread = (!body.ended()).then(|| Unread::new(body));
+    response.set_body(whole(bytes.into(), unread))
+}
+
+/// The rest of a body, kept as it is until the answer to it was sent.
+pub(super) struct Unread(#[expect(dead_code, reason = "it is only held")] Payload);
+
+impl Unread {
+    pub(super) fn new(body: RequestBody) -> Self {
+        Self(body.into_payload())
+    }
+}
+
+/// A whole answer, which holds what was not read of the request until it is sent.
+pub(super) fn whole(bytes: Bytes, unread: Option<Unread>) -> BoxBody {
+    match unread {
+        Some(unread) => BoxBody::new(Answer { bytes, _unread: unread }),
+        None => BoxBody::new(bytes),
     }
 }
 
@@ -67,7 +81,7 @@ async fn read_small_rest(body: &mut RequestBody) {
 /// A whole answer and the body it does not wait for.
 struct Answer {
     bytes: Bytes,
-    _unread: Payload,
+    _unread: Unread,
 }
 
 impl MessageBody for Answer {

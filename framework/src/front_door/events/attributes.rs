@@ -10,6 +10,10 @@ use partita_proto::v1::{Envelope, Header};
 
 /// The longest value of one attribute, in bytes.
 pub(super) const LONGEST_VALUE: usize = 8 << 10;
+/// The longest id, in bytes: it is repeated in the answer.
+pub(super) const LONGEST_ID: usize = 1 << 10;
+/// The most attributes of one event.
+const MOST: usize = 64;
 /// What all names and values of one event may have together, in bytes.
 const LARGEST: usize = 32 << 10;
 
@@ -52,6 +56,12 @@ impl Attributes {
         }
         if value.len() > LONGEST_VALUE {
             return Err(invalid(format!("the attribute {name} is longer than {LONGEST_VALUE} bytes")));
+        }
+        if name == "id" && value.len() > LONGEST_ID {
+            return Err(invalid(format!("id is longer than {LONGEST_ID} bytes")));
+        }
+        if self.headers.len() >= MOST {
+            return Err(invalid(format!("the event has more than {MOST} attributes")));
         }
         self.size += name.len() + value.len();
         if self.size > LARGEST {

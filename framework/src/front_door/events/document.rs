@@ -11,7 +11,7 @@ use super::{
         problem::{Problem, ProblemCode},
     },
     Entry, Task,
-    attributes::{PREFIX, TRACE, invalid},
+    attributes::{LONGEST_ID, LONGEST_VALUE, PREFIX, TRACE, invalid},
     json,
 };
 use crate::memory::Reservation;
@@ -29,6 +29,10 @@ use std::{fmt, ops::Range};
 const MOST: usize = 100_000;
 /// The field number of `TaskBatch.tasks`.
 const TASKS_TAG: u32 = 1;
+/// After so many tasks others get their turn.
+const TURN: usize = 32;
+/// What a task needs beside its bytes, at most.
+const ROOM: u64 = 64 << 10;
 /// What an entry's place takes.
 const PLACE: u64 = size_of::<Range<usize>>() as u64;
 /// How a document is written.
@@ -85,13 +89,29 @@ impl Document {
     }
 
     /// The next task. `None` at the end; an error where there is no memory for it now: ask again.
-    pub(super) fn next(&mut self, base: &Envelope) -> Result<Option<Entry>, Problem> {
+    pub(super) async fn next(&mut self, base: &Envelope) -> Result<Option<Entry>, Problem> {
+        if self.next % TURN == TURN - 1 {
+            tokio::task::yield_now().await;
+        }
+        self.take(base)
+    }
+
+    fn take(&mut self, base: &Envelope) -> Result<Option<Entry>, Problem> {
         let Some(place) = self.places.get(self.next) else { return Ok(None) };
         if let Some(problem) = self.skipping.take() {
             self.next += 1;
             return Ok(Some(Entry { id: None, key: None, task: Err(problem) }));
         }
         let bytes = self.whole.slice(place.clone());
+        // The document stays until the last of its tasks was taken out.
+        if !self.budget.could_ever((self.whole.len() + bytes.len()) as u64 + ROOM) {
+            self.next += 1;
+            let problem = Problem::new(
+                ProblemCode::BatchTooLarge,
+                "there is no memory for a task of this size beside its document; send it alone",
+            );
+            return Ok(Some(Entry { id: None, key: None, task: Err(problem) }));
+        }
         let entry = match self.notation {
             Notation::Json => json::task(self.copy(&bytes)?, base),
             Notation::Protobuf => self.protobuf_task(bytes, base)?,
@@ -112,40 +132,53 @@ impl Document {
     }
 
     fn protobuf_task(&self, bytes: Bytes, base: &Envelope) -> Result<Entry, Problem> {
-        let _working = self.budget.reserve(bytes.len() as u64)?;
-        let task = match v1::Task::decode(bytes) {
-            Ok(task) => task,
-            Err(error) => {
-                let problem = invalid(format!("the task is not a partita.v1.Task: {error}"));
-                return Ok(Entry { id: None, key: None, task: Err(problem) });
+        let refused = |id, key, problem| Ok(Entry { id, key, task: Err(problem) });
+        let task = {
+            // Its texts are copied, its payload is not.
+            let _working = self.budget.reserve(bytes.len() as u64)?;
+            match v1::Task::decode(bytes) {
+                Ok(task) if task.id.len() > LONGEST_ID => {
+                    let key = key::checked(task.key).ok();
+                    return refused(None, key, invalid(format!("id is longer than {LONGEST_ID} bytes")));
+                }
+                Ok(task) => match head(task, base) {
+                    Ok(task) => task,
+                    Err((id, key, problem)) => return refused(id, key, problem),
+                },
+                Err(error) => {
+                    return refused(
+                        None,
+                        None,
+                        invalid(format!("the task is not a partita.v1.Task: {error}")),
+                    );
+                }
             }
         };
-        let id = (!task.id.is_empty()).then(|| task.id.clone());
-        let (key, head, payload) = match head(task, base) {
-            Ok(read) => read,
-            Err((key, problem)) => return Ok(Entry { id, key, task: Err(problem) }),
-        };
+        let (key, head, payload) = task;
         let mut intake = Intake::exact(&self.budget, &head, payload.len() as u64)?;
         intake.push(&payload)?;
+        let id = (!head.id.is_empty()).then(|| head.id.clone());
         Ok(Entry { id, key: Some(key.clone()), task: Ok(Task { key, head, payload: intake }) })
     }
 }
 
-/// The longest text of a task beside its key and payload, in bytes.
-const LONGEST: usize = 8 << 10;
+/// What a task was found to be, and what is known of one that is refused.
+type Read = Result<(Bytes, Envelope, Bytes), (Option<String>, Option<Bytes>, Problem)>;
 
-fn head(task: v1::Task, base: &Envelope) -> Result<(Bytes, Envelope, Bytes), (Option<Bytes>, Problem)> {
-    let key = key::checked(task.key).map_err(|problem| (None, problem))?;
+fn head(task: v1::Task, base: &Envelope) -> Read {
+    let id = (!task.id.is_empty()).then(|| task.id.clone());
+    let key = key::checked(task.key).map_err(|problem| (id.clone(), None, problem))?;
     let texts = [
-        ("id", Some(&task.id)),
         ("source", Some(&task.source)),
         ("type", task.r#type.as_ref()),
         ("content_type", task.content_type.as_ref()),
         ("traceparent", task.traceparent.as_ref()),
         ("tracestate", task.tracestate.as_ref()),
     ];
-    if let Some((name, _)) = texts.iter().find(|(_, text)| text.is_some_and(|text| text.len() > LONGEST)) {
-        return Err((Some(key), invalid(format!("{name} is longer than {LONGEST} bytes"))));
+    if let Some((name, _)) =
+        texts.iter().find(|(_, text)| text.is_some_and(|text| text.len() > LONGEST_VALUE))
+    {
+        return Err((id, Some(key), invalid(format!("{name} is longer than {LONGEST_VALUE} bytes"))));
     }
     let own = TRACE.into_iter().zip([task.traceparent, task.tracestate]);
     let mut headers: Vec<_> =
@@ -201,7 +234,7 @@ fn malformed_json(error: impl fmt::Display) -> Problem {
 }
 
 fn count_json(whole: &[u8]) -> Result<usize, Problem> {
-    let text = std::str::from_utf8(whole).map_err(malformed_json)?;
+    let text = json::check(whole, b'[').map_err(malformed_json)?;
     serde_json::from_str::<Count>(text).map(|count| count.0).map_err(malformed_json)
 }
 

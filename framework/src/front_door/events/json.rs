@@ -2,26 +2,40 @@
 
 use super::{
     super::{
-        budget::Budget,
         intake::Intake,
         problem::{Problem, ProblemCode},
     },
     Entry, Task,
     attributes::{Attributes, LONGEST_VALUE, Refused, invalid},
     base64::{NotBase64, decode_in_place},
+    escapes::unescape_in_place,
 };
 use partita_proto::v1::Envelope;
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::{fmt, ops::Range};
 
-/// The longest name of a member that is looked at.
+/// The deepest nesting that is read: as deep as serde_json reads values.
+const DEEPEST: usize = 128;
+/// Attributes that are strings.
+const TEXTS: [&str; 9] = [
+    "specversion",
+    "id",
+    "source",
+    "type",
+    "datacontenttype",
+    "dataschema",
+    "subject",
+    "time",
+    "partitionkey",
+];
+/// The longest name of a member that is looked at, with its quotes.
 const LONGEST_NAME: usize = 256;
 const JSON: &str = "application/json";
 
 /// The task that `document` writes down. Its memory becomes the payload's.
 pub(super) fn task(document: Intake, base: &Envelope) -> Entry {
-    match parse(document.payload(), document.budget(), base) {
+    match parse(document.payload(), base) {
         Ok(Parsed { key, head, data }) => Entry {
             id: Some(head.id.clone()),
             task: payload(document, &head, data).map(|payload| Task { key: key.clone(), head, payload }),
@@ -31,31 +45,57 @@ pub(super) fn task(document: Intake, base: &Envelope) -> Entry {
     }
 }
 
+/// Refuses what is not JSON beginning with `first`, or deeper than any: what a parser says of a text, and what it remembers of a depth, is in
+/// proportion to the document.
+pub(super) fn check(document: &[u8], first: u8) -> Result<&str, String> {
+    match document.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(found) if *found == first => {}
+        Some(_) => return Err(format!("it does not begin with {:?}", first as char)),
+        None => return Err("it is empty".into()),
+    }
+    if !is_shallow(document) {
+        return Err(format!("it is nested deeper than {DEEPEST} levels"));
+    }
+    std::str::from_utf8(document).map_err(|error| format!("it is not UTF-8: {error}"))
+}
+
+fn is_shallow(document: &[u8]) -> bool {
+    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    for byte in document {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if in_text => escaped = true,
+            b'"' => in_text = !in_text,
+            b'{' | b'[' if !in_text => depth += 1,
+            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEEPEST {
+            return false;
+        }
+    }
+    true
+}
+
 struct Parsed {
     key: bytes::Bytes,
     head: Envelope,
     data: Data,
 }
 
-/// Where the payload is in the document.
-enum Data {
-    /// As it stands.
-    Plain(Range<usize>),
-    /// In base64.
-    Base64(Range<usize>),
-    /// Unescaped, in memory of its own.
-    Unescaped { text: String, base64: bool },
+/// Where the payload is in the document, and what is to be done to it there.
+struct Data {
+    place: Range<usize>,
+    escaped: bool,
+    base64: bool,
 }
 
-fn parse(document: &[u8], budget: &Budget, base: &Envelope) -> Result<Parsed, Refused> {
-    let unknown = |problem| Refused { id: None, key: None, problem };
-    // A name or a text with escapes is unescaped into memory of its own, no larger than the document.
-    let escapes = document.contains(&b'\\');
-    let _working = if escapes { Some(budget.reserve(document.len() as u64).map_err(unknown)?) } else { None };
-    let text = std::str::from_utf8(document)
-        .map_err(|error| unknown(malformed(format!("it is not UTF-8: {error}"))))?;
-    let members: Members<'_> =
-        serde_json::from_str(text).map_err(|error| unknown(malformed(error.to_string())))?;
+const NO_DATA: Data = Data { place: 0..0, escaped: false, base64: false };
+
+fn parse(document: &[u8], base: &Envelope) -> Result<Parsed, Refused> {
+    let unknown = |why| Refused { id: None, key: None, problem: malformed(why) };
+    let text = check(document, b'{').map_err(unknown)?;
+    let members: Members<'_> = serde_json::from_str(text).map_err(|error| unknown(error.to_string()))?;
     let Members { mut attributes, data, wrong } = members;
     if let Some(problem) = wrong {
         return attributes.refused(None, problem);
@@ -64,7 +104,7 @@ fn parse(document: &[u8], budget: &Budget, base: &Envelope) -> Result<Parsed, Re
     if attributes.data_content_type().is_none() && data.is_some() {
         attributes.set_data_content_type(JSON);
     }
-    let data = match data.map(|data| data.place(text, is_json)).unwrap_or(Ok(Data::Plain(0..0))) {
+    let data = match data.map_or(Ok(NO_DATA), |data| data.place(text, is_json)) {
         Ok(data) => data,
         Err(problem) => return attributes.refused(None, problem),
     };
@@ -73,19 +113,13 @@ fn parse(document: &[u8], budget: &Budget, base: &Envelope) -> Result<Parsed, Re
 
 /// Makes the document's memory the payload's.
 fn payload(mut document: Intake, head: &Envelope, data: Data) -> Result<Intake, Problem> {
-    match data {
-        Data::Plain(range) => document.keep(range, head),
-        Data::Base64(range) => {
-            document.keep(range, head);
-            document.change(decode_in_place).map_err(not_base64)?;
-        }
-        Data::Unescaped { text, base64 } => {
-            document.keep(0..0, head);
-            document.push(text.as_bytes())?;
-            if base64 {
-                document.change(decode_in_place).map_err(not_base64)?;
-            }
-        }
+    document.keep(data.place, head);
+    if data.escaped {
+        let lone = |_| malformed("a \\u escape is half of a surrogate pair".into());
+        document.change(unescape_in_place).map_err(lone)?;
+    }
+    if data.base64 {
+        document.change(decode_in_place).map_err(not_base64)?;
     }
     Ok(document)
 }
@@ -114,21 +148,16 @@ impl Raw<'_> {
     fn place(self, document: &str, is_json: bool) -> Result<Data, Problem> {
         let raw = self.value.get();
         let start = raw.as_ptr() as usize - document.as_ptr() as usize;
-        let Some(inner) = raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')) else {
-            return match self.base64 {
-                true => Err(invalid("data_base64 is not a string".into())),
-                false => Ok(Data::Plain(start..start + raw.len())),
-            };
-        };
-        if !self.base64 && is_json {
-            return Ok(Data::Plain(start..start + raw.len()));
+        let whole = start..start + raw.len();
+        match raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')) {
+            None if self.base64 => Err(invalid("data_base64 is not a string".into())),
+            Some(inner) if self.base64 || !is_json => Ok(Data {
+                place: whole.start + 1..whole.end - 1,
+                escaped: inner.contains('\\'),
+                base64: self.base64,
+            }),
+            _ => Ok(Data { place: whole, ..NO_DATA }),
         }
-        if inner.contains('\\') {
-            let text = serde_json::from_str(raw).map_err(|error| malformed(error.to_string()))?;
-            return Ok(Data::Unescaped { text, base64: self.base64 });
-        }
-        let range = start + 1..start + 1 + inner.len();
-        Ok(if self.base64 { Data::Base64(range) } else { Data::Plain(range) })
     }
 }
 
@@ -149,9 +178,10 @@ impl<'de> Visitor<'de> for MembersVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
         let mut members = Members::default();
-        while let Some(name) = map.next_key_seed(Name)? {
+        // As it stands: one with escapes, or a long one, would be unescaped into memory of its own.
+        while let Some(name) = map.next_key::<&RawValue>()? {
             let value: &RawValue = map.next_value()?;
-            if let Err(problem) = members.take(&name, value) {
+            if let Err(problem) = name_of(name.get()).and_then(|name| members.take(&name, value)) {
                 members.wrong.get_or_insert(problem);
             }
         }
@@ -184,6 +214,14 @@ impl<'a> Members<'a> {
     }
 }
 
+/// A member's name.
+fn name_of(raw: &str) -> Result<String, Problem> {
+    if raw.len() > LONGEST_NAME {
+        return Err(invalid(format!("an attribute's name is longer than {LONGEST_NAME} bytes")));
+    }
+    serde_json::from_str(raw).map_err(|error| malformed(error.to_string()))
+}
+
 /// An attribute's value in its canonical form; `None` where it is not set.
 fn attribute(name: &str, raw: &str) -> Result<Option<String>, Problem> {
     if raw.len() > LONGEST_VALUE * 6 {
@@ -191,38 +229,15 @@ fn attribute(name: &str, raw: &str) -> Result<Option<String>, Problem> {
     }
     match raw.as_bytes() {
         b"null" => Ok(None),
+        [first, ..] if *first != b'"' && TEXTS.contains(&name) => {
+            Err(invalid(format!("{name} is not a string")))
+        }
         b"true" | b"false" => Ok(Some(raw.into())),
         [b'"', ..] => serde_json::from_str(raw).map(Some).map_err(|error| malformed(error.to_string())),
         [b'-' | b'0'..=b'9', ..] if raw.parse::<i32>().is_ok() => Ok(Some(raw.into())),
         _ => Err(invalid(format!(
             "the attribute {name} is neither a string, nor a boolean, nor an integer of 32 bits; payloads go into data"
         ))),
-    }
-}
-
-/// A member's name. A longer one than any is cut, so that it is unknown.
-struct Name;
-
-impl<'de> DeserializeSeed<'de> for Name {
-    type Value = String;
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Name {
-    type Value = String;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an attribute's name")
-    }
-
-    fn visit_str<E: Error>(self, name: &str) -> Result<String, E> {
-        match name.len() <= LONGEST_NAME {
-            true => Ok(name.to_owned()),
-            false => Err(E::custom(format_args!("an attribute's name is longer than {LONGEST_NAME} bytes"))),
-        }
     }
 }
 
@@ -242,6 +257,7 @@ fn not_base64(_: NotBase64) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use super::super::super::budget::Budget;
     use super::*;
     use crate::memory::MemoryPool;
 
@@ -315,7 +331,9 @@ mod tests {
             ("{", InvalidDocument),
             (&event(",")[..], InvalidDocument),
             (&event("} {"), InvalidDocument),
-            (&format!(r#"{{"{}":1}}"#, "x".repeat(300)), InvalidDocument),
+            (&format!("\"{}\"", "\u{7f}".repeat(1000)), InvalidDocument),
+            (&event(&format!(",\"data\":{}1{}", "[".repeat(200), "]".repeat(200))), InvalidDocument),
+            (&event(r#","datacontenttype":"text/plain","data":"\ud800""#), InvalidDocument),
         ] {
             assert_eq!(read(document).task.unwrap_err().code, code, "{document}");
         }
@@ -332,6 +350,10 @@ mod tests {
             r#","data_base64":"*""#,
             r#","data_base64":"a\u002a""#,
             r#","Data":1"#,
+            r#","time":1"#,
+            &format!(",\"{}\":1", "x".repeat(300)),
+            &format!(",\"{}\":1", "\\u0061".repeat(300)),
+            &(0..70).map(|n| format!(",\"a{n}\":1")).collect::<String>(),
         ] {
             let entry = read(&event(members));
             assert_eq!(entry.task.unwrap_err().code, InvalidEvent, "{members}");

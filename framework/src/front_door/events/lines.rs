@@ -69,6 +69,7 @@ impl<'a> Lines<'a> {
     /// Leaves the task that is coming out, for this reason.
     pub(super) fn skip(&mut self, problem: Problem) {
         self.skipping = Some(problem);
+        self.line = None;
     }
 
     /// Reads the rest and drops it, for a sender who hears no answer before.
@@ -80,18 +81,21 @@ impl<'a> Lines<'a> {
     fn take(&mut self) -> Result<(), Problem> {
         let rest = &self.decoded.piece()[self.taken..];
         let end = memchr::memchr(b'\n', rest);
-        let part = &rest[..end.unwrap_or(rest.len())];
+        let len = end.unwrap_or(rest.len());
         if self.skipping.is_none() {
             let line = match &mut self.line {
                 Some(line) => line,
                 none => none.insert(Intake::growing(&self.budget, &Envelope::default(), self.limit)?),
             };
-            match line.push(part) {
-                Err(problem) if problem.code == ProblemCode::TooLarge => self.skipping = Some(problem),
+            match line.push(&rest[..len]) {
+                Err(problem) if problem.code == ProblemCode::TooLarge => {
+                    let why = format!("the line has more than {} bytes", self.limit);
+                    self.skip(Problem::new(ProblemCode::TooLarge, why));
+                }
                 pushed => pushed?,
             }
         }
-        self.taken += part.len() + usize::from(end.is_some());
+        self.taken += len + usize::from(end.is_some());
         self.complete = end.is_some();
         Ok(())
     }

@@ -11,7 +11,7 @@ use super::{
         post_task::receipt_answer,
         problem::{Problem, ProblemCode},
         receive::{Received, check_declared, receive},
-        refuse::refuse,
+        refuse::{Unread, refuse, whole},
         request_id::{RequestId, X_REQUEST_ID},
         task_head::{self, Coding},
     },
@@ -20,13 +20,14 @@ use super::{
     format::Format,
     json,
     lines::Lines,
-    results::{Notation, Piece, Results},
+    outbox::{First, Outbox},
+    results::{Notation, Results},
     store::{Entries, Store},
 };
 use crate::log::Receipt;
 use actix_web::{
     HttpRequest, HttpResponse,
-    body::{BodySize, BoxBody, MessageBody},
+    body::BoxBody,
     http::{
         ConnectionType, StatusCode,
         header::{ACCEPT, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue},
@@ -36,14 +37,12 @@ use actix_web::{
 use bytes::Bytes;
 use partita_core::{PartitionHealth, partition_of};
 use partita_proto::v1::{Compression, Envelope};
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-    time::Instant,
-};
-use tokio::{sync::mpsc, task::JoinHandle};
+use std::{sync::Arc, time::Instant};
 
+/// The status label of a request whose sender went away, as nginx has it.
+const CLIENT_CLOSED: u16 = 499;
+/// What a decoder needs at least.
+const DECODER: u64 = 256 << 10;
 /// A document of this size is parsed on a thread of its own.
 const LARGE: u64 = 1 << 20;
 
@@ -119,6 +118,9 @@ async fn accept(door: &Door, headers: &HeaderMap, body: &mut RequestBody) -> Res
         Format::Structured => structured(door, ask, body).await.map(Accepted::One),
         Format::Batch => many_of(door, ask, body, document::Notation::Json).await,
         Format::Protobuf => many_of(door, ask, body, document::Notation::Protobuf).await,
+        Format::Lines if ask.coding != Coding::Identity && !door.budget.has_room(DECODER) => {
+            Err(admission::out_of_budget())
+        }
         Format::Lines => Ok(Accepted::many(ask, None)),
     }
 }
@@ -209,7 +211,8 @@ async fn parse<T: Send + 'static>(
     if document.len() < LARGE {
         return parse(document);
     }
-    web::block(move || parse(document)).await.unwrap_or_else(|_| Err(admission::draining()))
+    let broken = |_| Err(Problem::new(ProblemCode::Internal, "the document could not be looked at"));
+    web::block(move || parse(document)).await.unwrap_or_else(broken)
 }
 
 /// Where many tasks come from.
@@ -227,13 +230,14 @@ async fn store_many(
     began: Instant,
     in_hand: InHand,
 ) -> HttpResponse {
-    let (sender, mut pieces) = mpsc::unbounded_channel();
     let media_type = match ask.notation {
         Notation::Document => "application/json",
         Notation::Lines => "application/x-ndjson",
     };
     let draining = door.is_draining();
-    let storing = Storing(actix_web::rt::spawn(store(door, ask, source, sender, began, in_hand)));
+    let outbox = Outbox::default();
+    // It ends by itself when nobody takes the answer any more.
+    actix_web::rt::spawn(store(door, ask, source, outbox.clone(), began, in_hand));
     let mut response = HttpResponse::new(StatusCode::ACCEPTED);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -241,75 +245,35 @@ async fn store_many(
     if draining {
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
-    match pieces.recv().await {
-        Some(Piece { bytes, last: true, .. }) => response.set_body(BoxBody::new(bytes)),
-        first => response.set_body(BoxBody::new(Growing { first, pieces, ended: false, _storing: storing })),
+    match outbox.first().await {
+        First::Whole(bytes, unread) => response.set_body(whole(bytes, unread)),
+        First::Growing(growing) => response.set_body(BoxBody::new(growing)),
     }
 }
 
-async fn store(
-    door: Arc<Door>,
-    ask: Ask,
-    source: Source,
-    pieces: mpsc::UnboundedSender<Piece>,
-    began: Instant,
-    _in_hand: InHand,
-) {
-    let results = Results::new(ask.notation, door.log.topic(), pieces, door.budget.clone());
+async fn store(door: Arc<Door>, ask: Ask, source: Source, outbox: Outbox, began: Instant, in_hand: InHand) {
+    let results = Results::new(ask.notation, door.log.topic(), outbox.clone(), door.budget.clone());
     let store = Store::new(&door, ask.base, results);
-    let counted = match source {
-        Source::Document(document) => store.run(Entries::Document(document)).await,
+    let (counts, body) = match source {
+        Source::Document(document) => (store.run(Entries::Document(document)).await, None),
         Source::Lines(mut body) => {
             let limit = document_limit(door.max_task);
-            match Decoded::new(&mut body, ask.coding, &door.budget) {
+            let counts = match Decoded::new(&mut body, ask.coding, &door.budget) {
                 Ok(decoded) => store.run(Entries::Lines(Lines::new(decoded, &door.budget, limit))).await,
-                Err(problem) => store.give_up(&problem).await,
-            }
+                Err(problem) => Some(store.give_up(&problem)),
+            };
+            (counts, Some(body))
         }
     };
-    if counted.is_ok() {
-        door.meter.events.answered(began, 202);
-    }
-}
-
-/// Tasks that are being stored: no longer than their answer is waited for.
-struct Storing(JoinHandle<()>);
-
-impl Drop for Storing {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
-/// An answer that grows while tasks are stored.
-struct Growing {
-    first: Option<Piece>,
-    pieces: mpsc::UnboundedReceiver<Piece>,
-    ended: bool,
-    _storing: Storing,
-}
-
-/// The tasks' answers ended before their last: whoever waits for them must not take them for whole.
-#[derive(Debug, thiserror::Error)]
-#[error("the answer ended early")]
-struct EndedEarly;
-
-impl MessageBody for Growing {
-    type Error = EndedEarly;
-
-    fn size(&self) -> BodySize {
-        BodySize::Stream
-    }
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, EndedEarly>>> {
-        if self.ended {
-            return Poll::Ready(None);
+    let status = if counts.is_some() { 202 } else { CLIENT_CLOSED };
+    door.meter.events.answered(began, status);
+    drop(in_hand);
+    let unread = body.filter(|body| !body.ended()).map(Unread::new);
+    match counts {
+        Some(_) => {
+            outbox.finish(unread);
+            outbox.sent(door.body_timeout).await;
         }
-        let piece = match self.first.take() {
-            Some(first) => Some(first),
-            None => std::task::ready!(self.pieces.poll_recv(cx)),
-        };
-        self.ended = piece.as_ref().is_none_or(|piece| piece.last);
-        Poll::Ready(Some(piece.map(|piece| piece.bytes).ok_or(EndedEarly)))
+        None => outbox.break_off(),
     }
 }

@@ -1,22 +1,19 @@
 //! The answer to many tasks: one entry each, in their order, given out as it grows.
 
-use super::super::{
-    budget::Budget,
-    problem::{Problem, ProblemCode},
+use super::{
+    super::{
+        budget::Budget,
+        problem::{Problem, ProblemCode},
+    },
+    outbox::Outbox,
 };
-use crate::{log::Receipt, memory::Reservation};
-use bytes::Bytes;
-use std::{
-    collections::VecDeque,
-    fmt::Write,
-    time::{Duration, Instant},
-};
-use tokio::sync::mpsc::UnboundedSender;
+use crate::log::Receipt;
+use std::{collections::VecDeque, fmt::Write};
 
 /// The answer is given out in pieces of about this size.
-const PIECE: usize = 64 << 10;
-/// How often is looked whether there is memory again.
-const LOOK: Duration = Duration::from_millis(20);
+const PIECE: usize = 32 << 10;
+/// What of the memory for bodies an answer that nobody reads may take: one part in so many.
+const SHARE: u64 = 8;
 
 /// How an answer is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,19 +24,11 @@ pub(super) enum Notation {
     Lines,
 }
 
-/// A piece of an answer.
-pub(super) struct Piece {
-    pub(super) bytes: Bytes,
-    /// It is the last one.
-    pub(super) last: bool,
-    _reservation: Option<Reservation>,
-}
-
 /// The results so far.
 pub(super) struct Results {
     notation: Notation,
     topic: String,
-    pieces: UnboundedSender<Piece>,
+    outbox: Outbox,
     budget: Budget,
     /// The number of the first entry of `open`.
     first: u64,
@@ -58,21 +47,12 @@ pub(super) struct Counts {
     pub(super) rejected: u64,
 }
 
-/// Nobody takes the answer any more.
-#[derive(Debug)]
-pub(super) struct Gone;
-
 impl Results {
-    pub(super) fn new(
-        notation: Notation,
-        topic: &str,
-        pieces: UnboundedSender<Piece>,
-        budget: Budget,
-    ) -> Self {
+    pub(super) fn new(notation: Notation, topic: &str, outbox: Outbox, budget: Budget) -> Self {
         Self {
             notation,
             topic: topic.to_owned(),
-            pieces,
+            outbox,
             budget,
             first: 0,
             open: VecDeque::new(),
@@ -140,47 +120,52 @@ impl Results {
         self.began = true;
     }
 
-    /// Gives out what is enough for a piece. Waits for memory, at most `patience`.
-    pub(super) async fn give_out(&mut self, patience: Duration) -> Result<(), Gone> {
-        if self.text.len() < PIECE { Ok(()) } else { self.send(patience, false).await }
+    /// Whether there is anything to be given out.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.text.is_empty()
+    }
+
+    /// Gives out what is enough for a piece, or whatever there is. `false`: not now.
+    pub(super) fn give_out(&mut self, any: bool) -> bool {
+        let enough = if any { 1 } else { PIECE };
+        if self.text.len() < enough {
+            return true;
+        }
+        if self.outbox.unsent() > self.budget.share(SHARE) {
+            return false;
+        }
+        match self.budget.reserve(self.text.len() as u64) {
+            Ok(reservation) => {
+                self.outbox.push(std::mem::take(&mut self.text).into(), Some(reservation));
+                true
+            }
+            Err(_) => false,
+        }
     }
 
     /// Gives out the rest.
-    pub(super) async fn finish(mut self, patience: Duration) -> Result<Counts, Gone> {
+    pub(super) fn finish(mut self) -> Counts {
         let Counts { accepted, retry, rejected } = self.counts;
         if self.notation == Notation::Document {
             self.text.push_str(if self.began { "" } else { "{\"results\":[" });
             // Writing to a String cannot fail.
             let _ = write!(self.text, r#"],"accepted":{accepted},"retry":{retry},"rejected":{rejected}}}"#);
         }
-        self.send(patience, true).await?;
-        Ok(self.counts)
+        // What is left is small, and nobody else waits for its memory.
+        let reservation = self.budget.reserve(self.text.len() as u64).ok();
+        self.outbox.push(self.text.into(), reservation);
+        self.counts
     }
 
-    async fn send(&mut self, patience: Duration, last: bool) -> Result<(), Gone> {
-        let until = Instant::now() + patience;
-        let reservation = loop {
-            match self.budget.reserve(self.text.len() as u64) {
-                Ok(reservation) => break Some(reservation),
-                // What is left at the end is small, and all that waits for it is held otherwise.
-                Err(_) if last => break None,
-                Err(_) if self.pieces.is_closed() || Instant::now() > until => return Err(Gone),
-                Err(_) => tokio::time::sleep(LOOK).await,
-            }
-        };
-        let bytes = std::mem::take(&mut self.text).into();
-        self.pieces.send(Piece { bytes, last, _reservation: reservation }).map_err(|_| Gone)
-    }
-
-    /// Whether nobody takes the answer any more.
-    pub(super) fn is_gone(&self) -> bool {
-        self.pieces.is_closed()
+    /// Where they go.
+    pub(super) fn outbox(&self) -> &Outbox {
+        &self.outbox
     }
 }
 
 /// Whether the same task may be accepted later.
 fn is_for_later(code: ProblemCode) -> bool {
-    matches!(code.status(), 500..)
+    matches!(code.status(), 500..) || matches!(code, ProblemCode::BodyTimeout | ProblemCode::IncompleteBody)
 }
 
 fn json(text: &str) -> String {

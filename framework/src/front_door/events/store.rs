@@ -13,20 +13,25 @@ use super::{
     Entry, Task,
     document::Document,
     lines::Lines,
-    results::{Counts, Gone, Results},
+    outbox::Outbox,
+    results::{Counts, Results},
 };
 use crate::{log::Receipt, memory::Reservation};
 use bytes::Bytes;
 use futures_util::{StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
 use partita_core::partition_of;
 use partita_proto::v1::{Compression, Envelope};
+use prost::Message;
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     hash::{BuildHasher, RandomState},
+    time::{Duration, Instant},
 };
 
 /// The most entries of one request that have no result yet.
 const OPEN: usize = 1024;
+/// After so long with nothing to read, what is answered is given out.
+const IDLE: Duration = Duration::from_millis(20);
 /// Memory for keys whose tasks are refused is reserved in steps of so many.
 const FAILED_STEP: usize = 1024;
 /// What one takes, in a set that is half full.
@@ -75,53 +80,59 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// Stores them all and answers each.
-    pub(super) async fn run(mut self, mut entries: Entries<'_>) -> Result<Counts, Gone> {
+    /// Stores them all and answers each; `None` where nobody takes the answer any more.
+    pub(super) async fn run(mut self, mut entries: Entries<'_>) -> Option<Counts> {
         let mut ended = false;
         // There was no memory for the next entry.
         let mut pinched = false;
+        let mut reader = Reader::new(self.results.outbox());
         loop {
-            let may_read = !ended && !pinched && self.results.open() < OPEN && !self.results.is_gone();
-            let next = tokio::select! {
+            let blocked = !self.results.give_out(false);
+            if self.results.outbox().is_gone() || (blocked && reader.is_away(self.door.body_timeout)) {
+                return None;
+            }
+            if !blocked {
+                reader = Reader::new(self.results.outbox());
+            }
+            let may_read = !ended && !pinched && !blocked && self.results.open() < OPEN;
+            if !may_read && !blocked && self.running.is_empty() && ended {
+                return Some(self.results.finish());
+            }
+            tokio::select! {
                 biased;
                 Some(done) = self.running.next(), if !self.running.is_empty() => {
                     self.done(done);
                     pinched = false;
-                    None
                 }
-                next = entries.next(&self.base), if may_read => Some(next),
-                else => break,
-            };
-            match next {
-                None => {}
-                Some(Ok(Some(entry))) => self.take(entry),
-                Some(Ok(None)) => ended = true,
-                Some(Err(problem)) if problem.code == ProblemCode::OutOfMemoryBudget => {
-                    pinched = !self.running.is_empty();
-                    if !pinched {
-                        entries.skip(problem);
+                next = entries.next(&self.base), if may_read => match next {
+                    Ok(Some(entry)) => self.take(entry),
+                    Ok(None) => ended = true,
+                    Err(problem) if problem.code == ProblemCode::OutOfMemoryBudget => {
+                        pinched = !self.running.is_empty();
+                        if !pinched {
+                            entries.skip(problem);
+                        }
                     }
-                }
-                Some(Err(problem)) => {
-                    let place = self.results.place();
-                    self.refuse(place, None, &problem);
-                    entries.drain().await;
-                    ended = true;
+                    Err(problem) => {
+                        let place = self.results.place();
+                        self.refuse(place, None, &problem);
+                        entries.drain().await;
+                        ended = true;
+                    }
+                },
+                // Whoever waits for its results before it goes on hears them, and who was waited for is looked at again.
+                () = tokio::time::sleep(IDLE), if blocked || self.results.is_waiting() => {
+                    self.results.give_out(true);
                 }
             }
-            self.results.give_out(self.door.body_timeout).await?;
         }
-        if self.results.is_gone() {
-            return Err(Gone);
-        }
-        self.results.finish(self.door.body_timeout).await
     }
 
     /// Answers with this alone.
-    pub(super) async fn give_up(mut self, problem: &Problem) -> Result<Counts, Gone> {
+    pub(super) fn give_up(mut self, problem: &Problem) -> Counts {
         let place = self.results.place();
         self.refuse(place, None, problem);
-        self.results.finish(self.door.body_timeout).await
+        self.results.finish()
     }
 
     fn take(&mut self, entry: Entry) {
@@ -135,8 +146,11 @@ impl<'a> Store<'a> {
         match task {
             Err(problem) => {
                 self.refuse(place, id.as_deref(), &problem);
-                if let Some(key) = &key {
-                    self.failed.insert(key, self.door);
+                match &key {
+                    Some(key) => self.failed.insert(key, self.door),
+                    // It may have been of any key, and accepted the next time.
+                    None if problem.code == ProblemCode::OutOfMemoryBudget => self.failed.all = true,
+                    None => {}
                 }
             }
             Ok(task) => match self.behind.get_mut(&task.key) {
@@ -154,7 +168,11 @@ impl<'a> Store<'a> {
         }
         let partition = partition_of(&task.key, door.log.partitions());
         let health = (door.partition_health)(partition);
-        admission::admit(door.is_draining(), (door.log_health)(), health, true).map(|()| task)
+        admission::admit(door.is_draining(), (door.log_health)(), health, true)?;
+        // Its attributes are memory too, as long as it waits for its turn.
+        let mut task = task;
+        task.payload.charge(2 * task.head.encoded_len() as u64)?;
+        Ok(task)
     }
 
     fn start(&mut self, place: u64, task: Task) {
@@ -208,7 +226,7 @@ impl<'a> Store<'a> {
 impl Entries<'_> {
     async fn next(&mut self, base: &Envelope) -> Result<Option<Entry>, Problem> {
         match self {
-            Self::Document(document) => document.next(base),
+            Self::Document(document) => document.next(base).await,
             Self::Lines(lines) => lines.next(base).await,
         }
     }
@@ -228,6 +246,26 @@ impl Entries<'_> {
     }
 }
 
+/// Whoever is to take the answer, and since when it has taken nothing.
+struct Reader {
+    outbox: Outbox,
+    taken: u64,
+    since: Instant,
+}
+
+impl Reader {
+    fn new(outbox: &Outbox) -> Self {
+        Self { outbox: outbox.clone(), taken: outbox.taken(), since: Instant::now() }
+    }
+
+    fn is_away(&mut self, patience: Duration) -> bool {
+        if self.outbox.taken() != self.taken {
+            *self = Self::new(&self.outbox.clone());
+        }
+        self.since.elapsed() > patience
+    }
+}
+
 /// The keys of which a task was not accepted, as hashes: two keys that share one share their fate, which is to be sent again.
 #[derive(Default)]
 struct Failed {
@@ -244,10 +282,14 @@ impl Failed {
     }
 
     fn insert(&mut self, key: &[u8], door: &Door) {
+        let key = self.hasher.hash_one(key);
+        if self.all || self.keys.contains(&key) {
+            return;
+        }
         if self.keys.len().is_multiple_of(FAILED_STEP) && !self.reserve(door) {
             self.all = true;
         } else {
-            self.keys.insert(self.hasher.hash_one(key));
+            self.keys.insert(key);
         }
     }
 

@@ -9,7 +9,7 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use partita_proto::v1;
 use prost::Message;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, io::Write};
+use std::{collections::BTreeMap, io::Write, time::Duration};
 
 const STRUCTURED: &str = "Content-Type: application/cloudevents+json; charset=utf-8\r\n";
 const BATCH: &str = "Content-Type: application/cloudevents-batch+json\r\n";
@@ -243,7 +243,7 @@ fn a_line_that_is_too_long_is_left_out_and_the_others_go_on() {
     let long = event("2", "a", "x".repeat(2 << 20).into());
     let body = lines([event("1", "a", 1.into()), long, event("3", "a", 3.into())]);
     let response = post(&door, LINES, body);
-    // Nobody knows whose it was.
+    // Nobody knows whose it was, and sent again it is refused again.
     assert_eq!(results(&response), ["accepted", "rejected too_large", "accepted"]);
 }
 
@@ -258,7 +258,7 @@ fn a_task_of_a_key_waits_for_the_one_before_it() {
         lines([event("1", "a", 1.into()), event("2", "a", 2.into()), event("3", "b", 3.into())]),
     );
     door.log.await_appends(2);
-    std::thread::sleep(std::time::Duration::from_millis(50));
+    std::thread::sleep(Duration::from_millis(50));
     let keys: Vec<_> = door.log.payloads().into_iter().map(|(key, _)| key).collect();
     assert_eq!(keys, ["a", "b"]);
     door.log.script(Script::Ok);
@@ -332,4 +332,152 @@ fn a_door_that_takes_nothing_says_so_before_it_takes_lines() {
     door.set_stuck(true);
     let response = post(&door, LINES, lines([event("1", "a", 1.into())]));
     assert_eq!(results(&response), ["retry partition_stuck"]);
+}
+
+fn zstd(body: &[u8]) -> Vec<u8> {
+    zstd::encode_all(body, 1).unwrap()
+}
+
+/// What a parser says of a text, or remembers of a depth, is in proportion to it.
+#[test]
+fn hostile_documents_are_refused_with_short_answers() {
+    let door = Setup::default().start();
+    let text = format!("\"{}\"", "\u{7f}".repeat(1 << 20));
+    let deep = "[".repeat(1 << 20);
+    let id = v1::Task { key: "k".into(), id: "\u{1}".repeat(500_000), ..v1::Task::default() };
+    for (headers, body) in [(STRUCTURED, &text), (BATCH, &text), (STRUCTURED, &deep), (BATCH, &deep)] {
+        let headers = format!("{headers}Content-Encoding: zstd\r\n");
+        let response = post(&door, &headers, zstd(body.as_bytes()));
+        assert_eq!((response.status, response.problem().as_str()), (400, "invalid_document"));
+        assert!(response.body.len() < 2000, "{} bytes", response.body.len());
+    }
+    let response = post(&door, LINES, format!("{text}\n{deep}\n"));
+    assert_eq!(results(&response), ["rejected invalid_document"; 2]);
+    let response = post(&door, PROTOBUF, v1::TaskBatch { tasks: vec![id] }.encode_to_vec());
+    assert_eq!(results(&response), ["rejected invalid_event"]);
+    assert!(response.body.len() < 2000, "{} bytes", response.body.len());
+    door.await_idle_pool();
+}
+
+/// A task whose key is not known, for want of memory, may be of any: none after it is accepted, or it could be overtaken.
+#[test]
+fn what_was_left_out_for_want_of_memory_is_overtaken_by_nothing() {
+    let door = Setup { pool: 3 << 20, ..Setup::default() }.start();
+    let taken = door.pool.try_reserve((3 << 20) - (300 << 10)).unwrap();
+    let large = event("1", "a", "x".repeat(500_000).into());
+    let response = post(&door, LINES, lines([large, event("2", "a", 2.into())]));
+    assert_eq!(results(&response), ["retry out_of_memory_budget", "retry earlier_failed"]);
+    drop(taken);
+    assert!(door.log.payloads().is_empty());
+    door.await_idle_pool();
+}
+
+/// A zstd frame whose window finds no memory at first is decoded when there is some.
+#[test]
+fn lines_of_several_frames_wait_for_the_memory_of_their_windows() {
+    let door = Setup { pool: 3 << 20, keep: false, ..Setup::default() }.start();
+    door.log.script(Script::Wait);
+    let large = |id: &str| lines([event(id, id, "x".repeat(900_000).into())]);
+    let frame = |text: String, window: u32| {
+        let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(window).unwrap();
+        encoder.write_all(text.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let body = [frame(large("a"), 17), frame(large("b"), 20)].concat();
+    let mut connection = door.connect();
+    send(&mut connection, &format!("{LINES}Content-Encoding: zstd\r\n"), body);
+    door.log.await_appends(1);
+    std::thread::sleep(Duration::from_millis(50));
+    door.log.script(Script::Ok);
+    assert_eq!(results(&connection.response()), ["accepted", "accepted"]);
+    door.await_idle_pool();
+}
+
+#[test]
+fn a_key_that_fails_again_and_again_takes_memory_once() {
+    let door = Setup::default().start();
+    let bad =
+        |key: usize| json!({"specversion": "1.0", "id": "1", "source": "/s", "subject": format!("k{key}")});
+    let body = lines((0..1024).map(bad).chain((0..10_000).map(|_| bad(7))));
+    let body = body + &lines([event("last", "another", 1.into())]);
+    let response = post(&door, LINES, body);
+    let results = results(&response);
+    assert_eq!(results[..11_024], ["rejected invalid_event"; 11_024]);
+    assert_eq!(results[11_024], "accepted");
+}
+
+#[test]
+fn a_client_that_waits_for_each_result_gets_it() {
+    let door = Setup::default().start();
+    let mut connection = door.connect();
+    let headers = format!("{LINES}Accept: application/x-ndjson\r\n");
+    connection
+        .send(format!("POST /v1/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n{headers}\r\n"));
+    for index in 0..5 {
+        connection.send_chunk(lines([event(&index.to_string(), "k", index.into())]).as_bytes());
+        if index == 0 {
+            assert_eq!(connection.head().status, 202);
+        }
+        let mut line = Vec::new();
+        connection.chunk(&mut line).unwrap();
+        let result: Value = serde_json::from_slice(&line).unwrap();
+        assert_eq!(
+            (result["status"].as_str(), result["id"].as_str()),
+            (Some("accepted"), Some(&*index.to_string()))
+        );
+    }
+    connection.send("0\r\n\r\n");
+    assert_eq!(connection.chunk(&mut Vec::new()).unwrap(), 0);
+}
+
+/// What an answer that nobody reads takes is bounded, and given back.
+#[test]
+fn a_client_that_never_reads_gives_its_memory_back() {
+    let config = FrontDoorConfig { body_timeout: Duration::from_secs(1), ..Setup::default().config };
+    let door = Setup { config, keep: false, ..Setup::default() }.start();
+    let mut connection = door.connect();
+    connection
+        .send(format!("POST /v1/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n{LINES}\r\n"));
+    connection.set_write_timeout(Duration::from_secs(2));
+    let chunk = "{}\n".repeat(10_000);
+    let framed = format!("{:x}\r\n{chunk}\r\n", chunk.len());
+    let mut most = 0;
+    for _ in 0..100 {
+        if connection.try_send(framed.as_bytes()).is_err() {
+            break;
+        }
+        most = most.max(door.pool.reserved());
+    }
+    assert!(most < door.pool.capacity() / 2, "{most} bytes were taken");
+    door.await_idle_pool();
+    assert_eq!(post(&door, LINES, lines([event("1", "a", 1.into())])).status, 202);
+}
+
+#[test]
+fn lines_that_stop_coming_are_answered_and_their_connection_is_closed() {
+    let config = FrontDoorConfig { body_timeout: Duration::from_millis(300), ..Setup::default().config };
+    let door = Setup { config, ..Setup::default() }.start();
+    let mut connection = door.connect();
+    connection
+        .send(format!("POST /v1/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n{LINES}\r\n"));
+    connection.send_chunk(lines([event("1", "a", 1.into())]).as_bytes());
+    let response = connection.response();
+    assert_eq!(results(&response), ["accepted", "retry body_timeout"]);
+    assert!(connection.is_closed());
+}
+
+#[test]
+fn a_door_that_stops_ends_the_lines_that_are_coming() {
+    let door = Setup::default().start();
+    let mut connection = door.connect();
+    connection
+        .send(format!("POST /v1/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n{LINES}\r\n"));
+    connection.send_chunk(lines([event("1", "a", 1.into())]).as_bytes());
+    door.log.await_appends(1);
+    let handle = door.handle.clone();
+    let drained = door.spawn(async move { handle.drain(Duration::from_millis(200)).await });
+    let response = connection.response();
+    assert_eq!(results(&response), ["accepted", "retry draining"]);
+    drained.recv_timeout(Duration::from_secs(5)).unwrap();
 }

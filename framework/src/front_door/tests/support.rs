@@ -355,7 +355,16 @@ impl Connection {
         self.try_response().unwrap()
     }
 
-    pub(super) fn try_response(&mut self) -> std::io::Result<Response> {
+    /// The head of a response whose body is read by hand.
+    pub(super) fn head(&mut self) -> Response {
+        self.try_head().unwrap()
+    }
+
+    pub(super) fn set_write_timeout(&self, timeout: Duration) {
+        self.reader.get_ref().set_write_timeout(Some(timeout)).unwrap();
+    }
+
+    fn try_head(&mut self) -> std::io::Result<Response> {
         let mut line = || {
             let mut line = String::new();
             self.reader.read_line(&mut line)?;
@@ -370,7 +379,11 @@ impl Connection {
             let Some((name, value)) = line.split_once(": ") else { break };
             headers.push((name.to_ascii_lowercase(), value.to_owned()));
         }
-        let mut response = Response { status, headers, body: Vec::new() };
+        Ok(Response { status, headers, body: Vec::new() })
+    }
+
+    pub(super) fn try_response(&mut self) -> std::io::Result<Response> {
+        let mut response = self.try_head()?;
         if response.header("transfer-encoding") == Some("chunked") {
             while self.chunk(&mut response.body)? > 0 {}
             return Ok(response);
@@ -382,7 +395,7 @@ impl Connection {
     }
 
     /// Reads a chunk into `body` and says how long it is: 0 at the end.
-    fn chunk(&mut self, body: &mut Vec<u8>) -> std::io::Result<usize> {
+    pub(super) fn chunk(&mut self, body: &mut Vec<u8>) -> std::io::Result<usize> {
         let mut line = String::new();
         self.reader.read_line(&mut line)?;
         let size = usize::from_str_radix(line.trim_end(), 16).map_err(std::io::Error::other)?;
