@@ -1,7 +1,14 @@
 //! `Expect: 100-continue`: a sender who asks before it sends is refused before it sends.
 
 use super::{
-    admitted::Admitted, body::declared, door::Door, key::ROUTE, problem::Problem, request_id::RequestId,
+    admitted::Admitted,
+    body::declared,
+    door::Door,
+    events::Ask,
+    key::ROUTE,
+    meter::{EVENTS_ROUTE, RouteMeter},
+    problem::Problem,
+    request_id::RequestId,
 };
 use actix_http::{HttpMessage, Request, Response, body::BoxBody};
 use actix_web::http::Method;
@@ -11,18 +18,27 @@ use std::time::Instant;
 pub(super) fn expect(door: &Door, request: Request) -> Result<Request, Response<BoxBody>> {
     match refusal(door, &request) {
         None => Ok(request),
-        Some((problem, began)) => {
+        Some((problem, route, began)) => {
             door.meter.not_stored(problem.code);
-            door.meter.task.answered(began, problem.code.status());
+            route.answered(began, problem.code.status());
             let (response, bytes) = problem.parts(&RequestId::of(request.headers()));
             Err(response.set_body(BoxBody::new(bytes)).into())
         }
     }
 }
 
-fn refusal(door: &Door, request: &Request) -> Option<(Problem, Instant)> {
-    let is_task = request.method() == Method::POST && request.path().starts_with(ROUTE);
-    let began = Instant::now();
-    let checked = || Admitted::new(door, request.path(), request.headers(), declared(request.headers()));
-    is_task.then(checked)?.err().map(|problem| (problem, began))
+fn refusal<'d>(door: &'d Door, request: &Request) -> Option<(Problem, &'d RouteMeter, Instant)> {
+    if request.method() != Method::POST {
+        return None;
+    }
+    let (path, headers, began) = (request.path(), request.headers(), Instant::now());
+    let declared = declared(headers);
+    let (checked, route) = match path {
+        _ if path.starts_with(ROUTE) => {
+            (Admitted::new(door, path, headers, declared).err(), &door.meter.task)
+        }
+        EVENTS_ROUTE => (Ask::of(door, headers, declared).err(), &door.meter.events),
+        _ => return None,
+    };
+    checked.map(|problem| (problem, route, began))
 }

@@ -37,14 +37,14 @@ const ROOM: u64 = 64 << 10;
 const PLACE: u64 = size_of::<Range<usize>>() as u64;
 /// How a document is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Notation {
+pub(super) enum Form {
     Json,
     Protobuf,
 }
 
 /// A document that was understood, and how far its tasks were taken out.
 pub(super) struct Document {
-    notation: Notation,
+    form: Form,
     whole: Bytes,
     places: Vec<Range<usize>>,
     next: usize,
@@ -56,12 +56,12 @@ pub(super) struct Document {
 
 impl Document {
     /// Finds the tasks in a document, or what is wrong with it.
-    pub(super) fn read(document: Intake, notation: Notation) -> Result<Self, Problem> {
+    pub(super) fn read(document: Intake, form: Form) -> Result<Self, Problem> {
         let budget = document.budget().clone();
         let (whole, reserved) = document.into_bytes();
-        let count = match notation {
-            Notation::Json => count_json(&whole)?,
-            Notation::Protobuf => protobuf(&whole, |_| {})?,
+        let count = match form {
+            Form::Json => count_json(&whole)?,
+            Form::Protobuf => protobuf(&whole, |_| {})?,
         };
         if count > MOST {
             return Err(Problem::new(
@@ -73,12 +73,12 @@ impl Document {
         }
         let places_reserved = budget.reserve(count as u64 * PLACE)?;
         let mut places = Vec::with_capacity(count);
-        match notation {
-            Notation::Json => places_json(&whole, &mut places)?,
-            Notation::Protobuf => protobuf(&whole, |place| places.push(place)).map(|_| ())?,
+        match form {
+            Form::Json => places_json(&whole, &mut places)?,
+            Form::Protobuf => protobuf(&whole, |place| places.push(place)).map(|_| ())?,
         }
         Ok(Self {
-            notation,
+            form,
             whole,
             places,
             next: 0,
@@ -112,9 +112,9 @@ impl Document {
             );
             return Ok(Some(Entry { id: None, key: None, task: Err(problem) }));
         }
-        let entry = match self.notation {
-            Notation::Json => json::task(self.copy(&bytes)?, base),
-            Notation::Protobuf => self.protobuf_task(bytes, base)?,
+        let entry = match self.form {
+            Form::Json => json::task(self.copy(&bytes)?, base),
+            Form::Protobuf => self.protobuf_task(bytes, base)?,
         };
         self.next += 1;
         Ok(Some(entry))

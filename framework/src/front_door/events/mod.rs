@@ -18,7 +18,7 @@ mod results;
 mod store;
 
 pub(super) use format::MEDIA_TYPES;
-pub(super) use post::post;
+pub(super) use post::{Ask, post};
 
 use super::{intake::Intake, problem::Problem};
 use ::bytes::Bytes;

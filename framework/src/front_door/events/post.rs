@@ -101,26 +101,50 @@ struct Stored {
 }
 
 /// What a request's head says of all its tasks.
-struct Ask {
+pub(in super::super) struct Ask {
+    format: Format,
     coding: Coding,
     /// What their envelopes have in common.
     base: Envelope,
     notation: Notation,
 }
 
+impl Ask {
+    /// Everything that can be said before the first byte of the body. `declared`: its size where it is known.
+    pub(in super::super) fn of(
+        door: &Door,
+        headers: &HeaderMap,
+        declared: Option<u64>,
+    ) -> Result<Self, Problem> {
+        let format = Format::of(headers)?;
+        let base = Envelope { content_type: None, r#type: None, ..task_head::envelope(headers)? };
+        let coding = task_head::coding(headers)?;
+        match format {
+            Format::Binary => check_declared(declared, coding, door.max_task)?,
+            Format::Structured | Format::Batch | Format::Protobuf => {
+                let limit = document_limit(door.max_task);
+                check_declared(declared, coding, limit).map_err(|problem| of_document(problem, limit))?;
+            }
+            Format::Lines => {}
+        }
+        let decoder = if coding == Coding::Identity { 0 } else { DECODER };
+        admission::admit(
+            door.is_draining(),
+            (door.log_health)(),
+            PartitionHealth::Open,
+            door.budget.has_room(decoder),
+        )?;
+        Ok(Self { format, coding, base, notation: notation(headers) })
+    }
+}
+
 async fn accept(door: &Door, headers: &HeaderMap, body: &mut RequestBody) -> Result<Accepted, Problem> {
-    let format = Format::of(headers)?;
-    let base = Envelope { content_type: None, r#type: None, ..task_head::envelope(headers)? };
-    let ask = Ask { coding: task_head::coding(headers)?, base, notation: notation(headers) };
-    admission::admit(door.is_draining(), (door.log_health)(), PartitionHealth::Open, true)?;
-    match format {
+    let ask = Ask::of(door, headers, body.declared())?;
+    match ask.format {
         Format::Binary => binary(door, ask, headers, body).await.map(Accepted::One),
         Format::Structured => structured(door, ask, body).await.map(Accepted::One),
-        Format::Batch => many_of(door, ask, body, document::Notation::Json).await,
-        Format::Protobuf => many_of(door, ask, body, document::Notation::Protobuf).await,
-        Format::Lines if ask.coding != Coding::Identity && !door.budget.has_room(DECODER) => {
-            Err(admission::out_of_budget())
-        }
+        Format::Batch => many_of(door, ask, body, document::Form::Json).await,
+        Format::Protobuf => many_of(door, ask, body, document::Form::Protobuf).await,
         Format::Lines => Ok(Accepted::many(ask, None)),
     }
 }
@@ -138,7 +162,6 @@ async fn binary(
     body: &mut RequestBody,
 ) -> Result<Stored, Problem> {
     let (key, head) = binary::event(headers, &ask.base)?;
-    check_declared(body.declared(), ask.coding, door.max_task)?;
     let received = receive(body, ask.coding, &head, &door.budget, door.max_task).await?;
     store_one(door, key, head, received).await
 }
@@ -167,10 +190,10 @@ async fn many_of(
     door: &Door,
     ask: Ask,
     body: &mut RequestBody,
-    notation: document::Notation,
+    form: document::Form,
 ) -> Result<Accepted, Problem> {
     let document = receive_document(door, &ask, body).await?;
-    let document = parse(document, move |document| Document::read(document, notation)).await?;
+    let document = parse(document, move |document| Document::read(document, form)).await?;
     Ok(Accepted::many(ask, Some(document)))
 }
 
@@ -179,9 +202,9 @@ fn document_limit(max_task: u64) -> u64 {
     max_task + max_task / 2 + (64 << 10)
 }
 
-async fn receive_document(door: &Door, ask: &Ask, body: &mut RequestBody) -> Result<Intake, Problem> {
-    let limit = document_limit(door.max_task);
-    let refused = |problem: Problem| match problem.code {
+/// A document that is too large is no task that is.
+fn of_document(problem: Problem, limit: u64) -> Problem {
+    match problem.code {
         ProblemCode::TooLarge => Problem::new(
             ProblemCode::BatchTooLarge,
             format!(
@@ -190,8 +213,12 @@ async fn receive_document(door: &Door, ask: &Ask, body: &mut RequestBody) -> Res
             ),
         ),
         _ => problem,
-    };
-    check_declared(body.declared(), ask.coding, limit).map_err(refused)?;
+    }
+}
+
+async fn receive_document(door: &Door, ask: &Ask, body: &mut RequestBody) -> Result<Intake, Problem> {
+    let limit = document_limit(door.max_task);
+    let refused = |problem| of_document(problem, limit);
     let mut intake = match (body.declared(), ask.coding) {
         (Some(declared), Coding::Identity) => Intake::document(&door.budget, declared)?,
         _ => Intake::growing(&door.budget, &Envelope::default(), limit)?,

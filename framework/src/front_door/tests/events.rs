@@ -375,16 +375,17 @@ fn what_was_left_out_for_want_of_memory_is_overtaken_by_nothing() {
 /// A zstd frame whose window finds no memory at first is decoded when there is some.
 #[test]
 fn lines_of_several_frames_wait_for_the_memory_of_their_windows() {
-    let door = Setup { pool: 3 << 20, keep: false, ..Setup::default() }.start();
+    let door = Setup { pool: 3_700_000, keep: false, ..Setup::default() }.start();
     door.log.script(Script::Wait);
-    let large = |id: &str| lines([event(id, id, "x".repeat(900_000).into())]);
+    let large = |id: &str, size: usize| lines([event(id, id, "x".repeat(size).into())]);
     let frame = |text: String, window: u32| {
         let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
         encoder.window_log(window).unwrap();
         encoder.write_all(text.as_bytes()).unwrap();
         encoder.finish().unwrap()
     };
-    let body = [frame(large("a"), 17), frame(large("b"), 20)].concat();
+    // The second one's window takes 2.4 MB: too much beside the first one's line.
+    let body = [frame(large("a", 900_000), 17), frame(large("b", 100_000), 21)].concat();
     let mut connection = door.connect();
     send(&mut connection, &format!("{LINES}Content-Encoding: zstd\r\n"), body);
     door.log.await_appends(1);
@@ -480,4 +481,20 @@ fn a_door_that_stops_ends_the_lines_that_are_coming() {
     let response = connection.response();
     assert_eq!(results(&response), ["accepted", "retry draining"]);
     drained.recv_timeout(Duration::from_secs(5)).unwrap();
+}
+
+#[test]
+fn who_asks_before_sending_is_refused_before_sending() {
+    let door = Setup::default().start();
+    for (headers, length, status) in [
+        ("Content-Type: text/plain\r\n", 1, 415),
+        (STRUCTURED, 3 << 20, 413),
+        ("Content-Type: application/x-ndjson\r\nContent-Encoding: br\r\n", 1, 415),
+    ] {
+        let mut connection = door.connect();
+        connection.send(format!(
+            "POST /v1/tasks HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: {length}\r\n{headers}\r\n"
+        ));
+        assert_eq!(connection.response().status, status, "{headers}");
+    }
 }
