@@ -63,6 +63,7 @@ async fn a_sender_that_goes_away_in_the_middle_leaves_a_beginning_of_each_key() 
         let lines: String = (start..start + 100).map(line).collect();
         pieces.send(Ok(lines.into())).await.unwrap();
     }
+    observe::chunks(&client, "cut-9", 100, Duration::from_secs(60)).await.unwrap();
     let cut = event("e", "cut-0", "5000").to_string();
     pieces.send(Ok(cut[..cut.len() / 2].to_owned().into())).await.unwrap();
     pieces.send(Err(std::io::Error::other("gone"))).await.unwrap();
@@ -83,6 +84,6 @@ async fn a_sender_that_goes_away_in_the_middle_leaves_a_beginning_of_each_key() 
         assert_eq!(client.content(&name).await.unwrap(), expected + "last", "{name}");
         stored += before;
     }
-    assert!(stored > 1000, "{stored} of 5000 were stored: too tame");
+    assert!(stored >= 1000, "{stored} of 5000 were stored, and a thousand had been before");
     server.is_sound().await.unwrap();
 }
