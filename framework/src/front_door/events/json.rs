@@ -60,14 +60,13 @@ pub(super) fn check(document: &[u8], first: u8) -> Result<&str, String> {
 }
 
 fn is_shallow(document: &[u8]) -> bool {
-    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
-    for byte in document {
+    let (mut depth, mut at) = (0_usize, 0);
+    while let Some(byte) = document.get(at) {
+        at += 1;
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_text => escaped = true,
-            b'"' => in_text = !in_text,
-            b'{' | b'[' if !in_text => depth += 1,
-            b'}' | b']' if !in_text => depth = depth.saturating_sub(1),
+            b'"' => at = after_text(document, at),
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
             _ => {}
         }
         if depth > DEEPEST {
@@ -75,6 +74,19 @@ fn is_shallow(document: &[u8]) -> bool {
         }
     }
     true
+}
+
+/// Where a text that begins at `at`, after its quote, has ended.
+fn after_text(document: &[u8], mut at: usize) -> usize {
+    while let Some(found) = document.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+        at += found + 1;
+        if document[at - 1] == b'"' {
+            return at;
+        }
+        // What is escaped.
+        at += 1;
+    }
+    document.len()
 }
 
 struct Parsed {
@@ -307,6 +319,24 @@ mod tests {
             (r#","data_base64":null"#, None, ""),
         ] {
             assert_eq!(payload_of(members), (media_type, payload.as_bytes().to_vec()), "{members}");
+        }
+    }
+
+    #[test]
+    fn only_brackets_outside_of_texts_are_depth() {
+        let (opened, closed) = ("[".repeat(DEEPEST), "]".repeat(DEEPEST));
+        for (document, shallow) in [
+            (format!("{opened}{closed}"), true),
+            (format!("{opened}[]{closed}"), false),
+            (format!("[{opened}"), false),
+            (format!("[\"{opened}[\"]"), true),
+            (format!("[\"\\\"{opened}[\"]"), true),
+            (format!("[\"\\\\\",{opened}{closed}]"), false),
+            (format!("\"{opened}[\\"), true),
+            (format!("\"{opened}["), true),
+            ("[],".repeat(1000), true),
+        ] {
+            assert_eq!(is_shallow(document.as_bytes()), shallow, "{document}");
         }
     }
 
