@@ -35,6 +35,7 @@ const TURN: usize = 32;
 const ROOM: u64 = 64 << 10;
 /// What an entry's place takes.
 const PLACE: u64 = size_of::<Range<usize>>() as u64;
+
 /// How a document is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {

@@ -1,6 +1,6 @@
 //! The escapes of a JSON string (RFC 8259, section 7) resolved in the memory that it lies in.
 
-/// A `\\u` escape is half of a surrogate pair, or no escape at all.
+/// A `\u` escape is half of a surrogate pair, or no escape at all.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct NotText;
 
@@ -51,7 +51,7 @@ fn unicode(text: &[u8]) -> Option<(char, usize)> {
     }
 }
 
-/// The number in `\\uXXXX`.
+/// The number in `\uXXXX`.
 fn unit(text: &[u8]) -> Option<u32> {
     let digits = text.strip_prefix(b"\\u")?.get(..4)?;
     u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()

@@ -9,6 +9,7 @@ mod base64;
 mod binary;
 mod document;
 mod escapes;
+mod failed;
 mod format;
 mod json;
 mod lines;

@@ -103,25 +103,9 @@ impl Outbox {
         }
     }
 
-    /// Waits for the first piece.
-    pub(super) async fn first(&self) -> First {
-        std::future::poll_fn(|cx| {
-            let mut inner = self.0.borrow_mut();
-            if inner.state == State::Whole && inner.pieces.len() == 1 {
-                let (bytes, _reservation) = inner.pieces.pop_front().unwrap_or_default();
-                inner.unsent = 0;
-                inner.taken += 1;
-                let unread = inner.unread.take();
-                return Poll::Ready(First::Whole(bytes, unread));
-            }
-            if inner.pieces.is_empty() && inner.state == State::Growing {
-                inner.waker = Some(cx.waker().clone());
-                return Poll::Pending;
-            }
-            drop(inner);
-            Poll::Ready(First::Growing(Growing { outbox: self.clone(), ended: false }))
-        })
-        .await
+    /// The other side. Nobody takes the answer any more once it is dropped.
+    pub(super) fn reader(&self) -> Growing {
+        Growing { outbox: self.clone(), ended: false }
     }
 }
 
@@ -137,6 +121,26 @@ impl Inner {
 pub(super) struct Growing {
     outbox: Outbox,
     ended: bool,
+}
+
+impl Growing {
+    /// Waits for the first piece.
+    pub(super) async fn first(self) -> First {
+        let whole = std::future::poll_fn(|cx| {
+            let mut inner = self.outbox.0.borrow_mut();
+            if inner.pieces.is_empty() && inner.state == State::Growing {
+                inner.waker = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            let is_whole = inner.state == State::Whole && inner.pieces.len() == 1;
+            let only = is_whole.then(|| inner.pieces.pop_front()).flatten();
+            Poll::Ready(only.map(|(bytes, _reservation)| (bytes, inner.unread.take())))
+        });
+        match whole.await {
+            Some((bytes, unread)) => First::Whole(bytes, unread),
+            None => First::Growing(self),
+        }
+    }
 }
 
 impl Drop for Growing {

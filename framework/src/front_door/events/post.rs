@@ -263,8 +263,9 @@ async fn store_many(
     };
     let draining = door.is_draining();
     let outbox = Outbox::default();
-    // It ends by itself when nobody takes the answer any more.
-    actix_web::rt::spawn(store(door, ask, source, outbox.clone(), began, in_hand));
+    // Dropped with this request, wherever that is: what stores for it ends by itself when nobody takes the answer any more.
+    let reader = outbox.reader();
+    actix_web::rt::spawn(store(door, ask, source, outbox, began, in_hand));
     let mut response = HttpResponse::new(StatusCode::ACCEPTED);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
@@ -272,7 +273,7 @@ async fn store_many(
     if draining {
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
-    match outbox.first().await {
+    match reader.first().await {
         First::Whole(bytes, unread) => response.set_body(whole(bytes, unread)),
         First::Growing(growing) => response.set_body(BoxBody::new(growing)),
     }

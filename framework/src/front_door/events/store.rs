@@ -12,19 +12,19 @@ use super::{
     },
     Entry, Task,
     document::Document,
+    failed::Failed,
     lines::Lines,
     outbox::Outbox,
     results::{Counts, Results},
 };
-use crate::{log::Receipt, memory::Reservation};
+use crate::log::Receipt;
 use bytes::Bytes;
 use futures_util::{StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
 use partita_core::partition_of;
 use partita_proto::v1::{Compression, Envelope};
 use prost::Message;
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
-    hash::{BuildHasher, RandomState},
+    collections::{HashMap, VecDeque},
     time::{Duration, Instant},
 };
 
@@ -32,10 +32,6 @@ use std::{
 const OPEN: usize = 1024;
 /// After so long with nothing to read, what is answered is given out.
 const IDLE: Duration = Duration::from_millis(20);
-/// Memory for keys whose tasks are refused is reserved in steps of so many.
-const FAILED_STEP: usize = 1024;
-/// What one takes, in a set that is half full.
-const FAILED_BYTES: u64 = 32;
 
 /// Where the entries come from.
 pub(super) enum Entries<'a> {
@@ -147,9 +143,9 @@ impl<'a> Store<'a> {
             Err(problem) => {
                 self.refuse(place, id.as_deref(), &problem);
                 match &key {
-                    Some(key) => self.failed.insert(key, self.door),
+                    Some(key) => self.failed.insert(key, &self.door.budget),
                     // It may have been of any key, and accepted the next time.
-                    None if problem.code == ProblemCode::OutOfMemoryBudget => self.failed.all = true,
+                    None if problem.code == ProblemCode::OutOfMemoryBudget => self.failed.insert_all(),
                     None => {}
                 }
             }
@@ -200,7 +196,7 @@ impl<'a> Store<'a> {
             }
             Err(problem) => {
                 self.refuse(place, id.as_deref(), &problem);
-                self.failed.insert(&key, self.door);
+                self.failed.insert(&key, &self.door.budget);
                 for Waiting { place, task } in behind {
                     let id = (!task.head.id.is_empty()).then_some(task.head.id);
                     self.refuse(place, id.as_deref(), &earlier_failed());
@@ -263,42 +259,6 @@ impl Reader {
             *self = Self::new(&self.outbox.clone());
         }
         self.since.elapsed() > patience
-    }
-}
-
-/// The keys of which a task was not accepted, as hashes: two keys that share one share their fate, which is to be sent again.
-#[derive(Default)]
-struct Failed {
-    hasher: RandomState,
-    keys: HashSet<u64>,
-    reservation: Option<Reservation>,
-    /// There was no memory to remember one: no key is free of suspicion.
-    all: bool,
-}
-
-impl Failed {
-    fn contains(&self, key: &[u8]) -> bool {
-        self.all || self.keys.contains(&self.hasher.hash_one(key))
-    }
-
-    fn insert(&mut self, key: &[u8], door: &Door) {
-        let key = self.hasher.hash_one(key);
-        if self.all || self.keys.contains(&key) {
-            return;
-        }
-        if self.keys.len().is_multiple_of(FAILED_STEP) && !self.reserve(door) {
-            self.all = true;
-        } else {
-            self.keys.insert(key);
-        }
-    }
-
-    fn reserve(&mut self, door: &Door) -> bool {
-        let more = FAILED_STEP as u64 * FAILED_BYTES;
-        match &mut self.reservation {
-            Some(reservation) => door.budget.grow(reservation, more).is_ok(),
-            none => door.budget.reserve(more).map(|reservation| *none = Some(reservation)).is_ok(),
-        }
     }
 }
 

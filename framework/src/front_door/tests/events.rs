@@ -9,7 +9,11 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use partita_proto::v1;
 use prost::Message;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, io::Write, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::Write,
+    time::{Duration, Instant},
+};
 
 const STRUCTURED: &str = "Content-Type: application/cloudevents+json; charset=utf-8\r\n";
 const BATCH: &str = "Content-Type: application/cloudevents-batch+json\r\n";
@@ -29,6 +33,11 @@ fn send(connection: &mut Connection, headers: &str, body: impl AsRef<[u8]>) {
         body.len()
     ));
     connection.send(body);
+}
+
+fn send_chunked_head(connection: &mut Connection, headers: &str) {
+    connection
+        .send(format!("POST /v1/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n{headers}\r\n"));
 }
 
 fn event(id: &str, key: &str, data: Value) -> Value {
@@ -199,8 +208,7 @@ fn a_task_batch_is_stored_task_by_task() {
 fn lines_are_stored_in_the_order_of_each_key_and_answered_in_the_order_they_came() {
     let door = Setup::default().start();
     let mut connection = door.connect();
-    connection
-        .send(format!("POST /v1/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n{LINES}\r\n"));
+    send_chunked_head(&mut connection, LINES);
     const COUNT: usize = 5000;
     let key = |index: usize| format!("k{}", (index * 7919) % 60);
     let body = lines((0..COUNT).map(|index| event(&index.to_string(), &key(index), index.into())));
@@ -413,8 +421,7 @@ fn a_client_that_waits_for_each_result_gets_it() {
     let door = Setup::default().start();
     let mut connection = door.connect();
     let headers = format!("{LINES}Accept: application/x-ndjson\r\n");
-    connection
-        .send(format!("POST /v1/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n{headers}\r\n"));
+    send_chunked_head(&mut connection, &headers);
     for index in 0..5 {
         connection.send_chunk(lines([event(&index.to_string(), "k", index.into())]).as_bytes());
         if index == 0 {
@@ -438,8 +445,7 @@ fn a_client_that_never_reads_gives_its_memory_back() {
     let config = FrontDoorConfig { body_timeout: Duration::from_secs(1), ..Setup::default().config };
     let door = Setup { config, keep: false, ..Setup::default() }.start();
     let mut connection = door.connect();
-    connection
-        .send(format!("POST /v1/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n{LINES}\r\n"));
+    send_chunked_head(&mut connection, LINES);
     connection.set_write_timeout(Duration::from_secs(2));
     let chunk = "{}\n".repeat(10_000);
     let framed = format!("{:x}\r\n{chunk}\r\n", chunk.len());
@@ -460,8 +466,7 @@ fn lines_that_stop_coming_are_answered_and_their_connection_is_closed() {
     let config = FrontDoorConfig { body_timeout: Duration::from_millis(300), ..Setup::default().config };
     let door = Setup { config, ..Setup::default() }.start();
     let mut connection = door.connect();
-    connection
-        .send(format!("POST /v1/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n{LINES}\r\n"));
+    send_chunked_head(&mut connection, LINES);
     connection.send_chunk(lines([event("1", "a", 1.into())]).as_bytes());
     let response = connection.response();
     assert_eq!(results(&response), ["accepted", "retry body_timeout"]);
@@ -472,8 +477,7 @@ fn lines_that_stop_coming_are_answered_and_their_connection_is_closed() {
 fn a_door_that_stops_ends_the_lines_that_are_coming() {
     let door = Setup::default().start();
     let mut connection = door.connect();
-    connection
-        .send(format!("POST /v1/tasks HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n{LINES}\r\n"));
+    send_chunked_head(&mut connection, LINES);
     connection.send_chunk(lines([event("1", "a", 1.into())]).as_bytes());
     door.log.await_appends(1);
     let handle = door.handle.clone();
@@ -497,4 +501,20 @@ fn who_asks_before_sending_is_refused_before_sending() {
         ));
         assert_eq!(connection.response().status, status, "{headers}");
     }
+}
+
+/// Whoever hangs up before the first result has nothing kept for it.
+#[test]
+fn a_sender_that_goes_away_before_any_result_leaves_nothing_behind() {
+    let door = Setup { keep: false, ..Setup::default() }.start();
+    door.log.script(Script::Wait);
+    let mut connection = door.connect();
+    send(&mut connection, BATCH, json!([event("1", "a", 1.into()), event("2", "a", 2.into())]).to_string());
+    door.log.await_appends(1);
+    drop(connection);
+    std::thread::sleep(Duration::from_millis(300));
+    door.log.script(Script::Ok);
+    let since = Instant::now();
+    door.await_idle_pool();
+    assert!(since.elapsed() < Duration::from_secs(5), "{:?}", since.elapsed());
 }
