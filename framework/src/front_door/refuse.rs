@@ -67,7 +67,7 @@ pub(super) fn whole(bytes: Bytes, unread: Option<Unread>) -> BoxBody {
 }
 
 /// Whether the sender is worth waiting for: it is there and sends what it said.
-fn may_go_on(code: ProblemCode) -> bool {
+pub(super) fn may_go_on(code: ProblemCode) -> bool {
     !matches!(code, ProblemCode::IncompleteBody | ProblemCode::BodyTimeout | ProblemCode::Draining)
 }
 

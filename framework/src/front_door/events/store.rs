@@ -9,6 +9,7 @@ use super::{
         intake::too_large,
         problem::{Problem, ProblemCode},
         receive::Received,
+        refuse::may_go_on,
     },
     Entry, Task,
     document::Document,
@@ -112,7 +113,9 @@ impl<'a> Store<'a> {
                     Err(problem) => {
                         let place = self.results.place();
                         self.refuse(place, None, &problem);
-                        entries.drain().await;
+                        if may_go_on(problem.code) {
+                            entries.drain().await;
+                        }
                         ended = true;
                     }
                 },
