@@ -60,7 +60,12 @@ fn main() {
             let opened = EmbeddedLog::open(&config, limits).unwrap();
             let log = opened.log.clone();
             let append: Append = Arc::new(move |partition, value| {
-                let record = NewRecord { key: Bytes::from_static(b"key-12345"), value, reservation: None };
+                let record = NewRecord {
+                    key: Bytes::from_static(b"key-12345"),
+                    value,
+                    reservation: None,
+                    idempotency: None,
+                };
                 let answer = log.append(Partition(partition), record);
                 Box::pin(async move {
                     answer.await.unwrap();

@@ -80,6 +80,7 @@ catalogue! {
     HTTP_REQUESTS_IN_FLIGHT, "partita_http_requests_in_flight", Gauge, [], "Requests that are being received or answered.";
     HTTP_REJECTED_TOTAL, "partita_http_rejected_total", Counter, ["reason"], "Tasks that were refused, by problem code.";
     TASKS_ACCEPTED_TOTAL, "partita_tasks_accepted_total", Counter, [], "Tasks that were stored durably and answered 202.";
+    TASKS_REPEATED_TOTAL, "partita_tasks_repeated_total", Counter, [], "Tasks that had been stored before under their idempotency key: answered 202 with the first receipt.";
     BACKPRESSURE_ACTIVE, "partita_backpressure_active", Gauge, ["reason"], "1 while the front door refuses tasks for this reason.";
     PRODUCER_DELIVERIES_TOTAL, "partita_producer_deliveries_total", Counter, ["topic", "outcome"], "Appends to the log by outcome: ok, not_written, unknown.";
     PRODUCER_ACK_DURATION_SECONDS, "partita_producer_ack_duration_seconds", Latency, [], "From an append's call to its durable receipt.";

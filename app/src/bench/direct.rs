@@ -103,6 +103,7 @@ impl Sink for Direct {
             key: Bytes::copy_from_slice(key.as_bytes()),
             value: buffer.seal(&head),
             reservation: Some(reservation),
+            idempotency: None,
         };
         match self.log.append(partition_of(key.as_bytes(), self.log.partitions()), record).await {
             Ok(receipt) => Attempt::Acknowledged { partition: receipt.partition.0, offset: receipt.offset.0 },

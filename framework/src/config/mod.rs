@@ -72,6 +72,9 @@ pub enum LogKind {
     Kafka,
 }
 
+/// How long idempotency keys are remembered.
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
 /// `[log.embedded]`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -83,11 +86,19 @@ pub struct EmbeddedConfig {
     /// How long a task is kept after its offset was committed.
     #[serde(with = "humantime_serde")]
     pub retention: Duration,
+    /// How long an idempotency key is remembered at least; at most it is twice as long.
+    #[serde(with = "humantime_serde")]
+    pub idempotency_window: Duration,
 }
 
 impl Default for EmbeddedConfig {
     fn default() -> Self {
-        Self { dir: "partita-data/log".into(), partitions: 16, retention: Duration::from_secs(3600) }
+        Self {
+            dir: "partita-data/log".into(),
+            partitions: 16,
+            retention: Duration::from_secs(3600),
+            idempotency_window: DAY,
+        }
     }
 }
 

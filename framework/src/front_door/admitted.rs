@@ -3,11 +3,12 @@
 use super::{
     admission,
     door::Door,
-    key,
+    idempotency, key,
     problem::Problem,
     receive::check_declared,
     task_head::{self, Coding},
 };
+use crate::log::IdempotencyKey;
 use actix_web::http::header::HeaderMap;
 use bytes::Bytes;
 use partita_core::{Partition, partition_of};
@@ -20,6 +21,7 @@ pub(super) struct Admitted {
     /// Its envelope, without payload and sizes.
     pub(super) head: Envelope,
     pub(super) coding: Coding,
+    pub(super) idempotency: Option<IdempotencyKey>,
 }
 
 impl Admitted {
@@ -33,6 +35,7 @@ impl Admitted {
         let key = key::from_path(path)?;
         let head = task_head::envelope(headers)?;
         let coding = task_head::coding(headers)?;
+        let idempotency = idempotency::header(headers)?.map(|name| IdempotencyKey::of_request(&key, name, 0));
         check_declared(declared, coding, door.max_task)?;
         let partition = partition_of(&key, door.log.partitions());
         let reservable = door.budget.has_room(declared.unwrap_or(0));
@@ -42,6 +45,6 @@ impl Admitted {
             (door.partition_health)(partition),
             reservable,
         )?;
-        Ok(Self { key, partition, head, coding })
+        Ok(Self { key, partition, head, coding, idempotency })
     }
 }

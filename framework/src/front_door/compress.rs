@@ -101,7 +101,7 @@ fn compressed(received: Received, head: &Envelope) -> Received {
     let limit = worth(received.size);
     let Ok(mut out) = Intake::growing(received.intake.budget(), head, limit) else { return received };
     match CONTEXT.with_borrow_mut(|context| stream(context, received.intake.payload(), &mut out)) {
-        Some(()) => Received { intake: out, compression: Compression::Zstd, size: received.size },
+        Some(()) => Received { intake: out, compression: Compression::Zstd, ..received },
         None => received,
     }
 }

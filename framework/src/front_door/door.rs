@@ -4,6 +4,7 @@ use super::{
     admission::{LogHealthNow, PartitionHealthOf},
     budget::Budget,
     compress::Compressor,
+    idempotency::UnderWay,
     meter::Meter,
     options::FrontDoorOptions,
 };
@@ -25,6 +26,7 @@ pub(super) struct Door {
     pub(super) budget: Budget,
     pub(super) compressor: Compressor,
     pub(super) meter: Meter,
+    pub(super) under_way: Arc<UnderWay>,
     pub(super) max_task: u64,
     pub(super) body_timeout: Duration,
     /// Ends the reading of bodies.
@@ -43,6 +45,7 @@ impl Door {
             budget: Budget::new(options.intake.clone(), options.max_task),
             compressor: Compressor::new(&options.config),
             meter: Meter::new(),
+            under_way: Arc::default(),
             max_task: options.max_task,
             body_timeout: options.config.body_timeout,
             cut: CancellationToken::new(),

@@ -1,9 +1,10 @@
 //! The front door's metrics, with the handles of the common ones looked up once.
 
 use super::problem::ProblemCode;
+use crate::log::Receipt;
 use crate::metrics::{
     BACKPRESSURE_ACTIVE, HTTP_REJECTED_TOTAL, HTTP_REQUEST_BODY_BYTES, HTTP_REQUEST_DURATION_SECONDS,
-    HTTP_REQUESTS_IN_FLIGHT, HTTP_REQUESTS_TOTAL, TASKS_ACCEPTED_TOTAL,
+    HTTP_REQUESTS_IN_FLIGHT, HTTP_REQUESTS_TOTAL, TASKS_ACCEPTED_TOTAL, TASKS_REPEATED_TOTAL,
 };
 use actix_web::http::Method;
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
@@ -26,6 +27,7 @@ pub(super) struct Meter {
     /// `POST /v1/tasks`.
     pub(super) events: RouteMeter,
     accepted_tasks: Counter,
+    repeated_tasks: Counter,
     body_bytes: Histogram,
     in_flight: Gauge,
     refusing: Refusing,
@@ -40,11 +42,12 @@ impl Meter {
         // What follows from another task's refusal is no pressure of its own.
         let pressure = ProblemCode::ALL
             .iter()
-            .filter(|code| code.retry_after().is_some() && **code != ProblemCode::EarlierFailed);
+            .filter(|code| code.status() == 503 && **code != ProblemCode::EarlierFailed);
         Self {
             task: RouteMeter::new(TASK_ROUTE),
             events: RouteMeter::new(EVENTS_ROUTE),
             accepted_tasks: counter!(TASKS_ACCEPTED_TOTAL),
+            repeated_tasks: counter!(TASKS_REPEATED_TOTAL),
             body_bytes: histogram!(HTTP_REQUEST_BODY_BYTES),
             in_flight: gauge!(HTTP_REQUESTS_IN_FLIGHT),
             refusing: pressure.map(|code| (*code, AtomicBool::new(false))).collect(),
@@ -60,9 +63,13 @@ impl Meter {
     }
 
     /// A task is durable.
-    pub(super) fn stored(&self, size: u64) {
-        self.accepted_tasks.increment(1);
-        self.body_bytes.record(size as f64);
+    pub(super) fn stored(&self, size: u64, receipt: &Receipt) {
+        if receipt.repeated {
+            self.repeated_tasks.increment(1);
+        } else {
+            self.accepted_tasks.increment(1);
+            self.body_bytes.record(size as f64);
+        }
         for (code, refusing) in &self.refusing {
             if refusing.load(Ordering::Relaxed) && refusing.swap(false, Ordering::Relaxed) {
                 gauge!(BACKPRESSURE_ACTIVE, "reason" => code.code()).set(0.0);

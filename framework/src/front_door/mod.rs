@@ -16,6 +16,7 @@ mod decoded;
 mod door;
 mod events;
 mod expect;
+mod idempotency;
 mod intake;
 mod key;
 mod meter;

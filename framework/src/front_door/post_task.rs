@@ -5,14 +5,16 @@ use super::{
     append::append,
     body::RequestBody,
     door::Door,
-    events, key,
+    events,
+    idempotency::REPLAYED,
+    key,
     meter::{self, EVENTS_ROUTE},
     problem::{Problem, ProblemCode},
     receive::receive,
     refuse::refuse,
     request_id::{RequestId, X_REQUEST_ID},
 };
-use crate::log::Receipt;
+use crate::log::{PayloadHash, Receipt};
 use actix_web::{
     HttpRequest, HttpResponse,
     body::BoxBody,
@@ -52,7 +54,7 @@ async fn post_task(door: Arc<Door>, request: HttpRequest, payload: web::Payload)
     let mut body = RequestBody::new(payload.into_inner(), request.headers(), door.body_timeout, &door.cut);
     match accept(&door, &request, &mut body).await {
         Ok(accepted) => {
-            door.meter.stored(accepted.size);
+            door.meter.stored(accepted.size, &accepted.receipt);
             door.meter.task.answered(began, 202);
             receipt_answer(&door, &id, None, accepted.receipt)
         }
@@ -72,9 +74,11 @@ struct Accepted {
 
 async fn accept(door: &Door, request: &HttpRequest, body: &mut RequestBody) -> Result<Accepted, Problem> {
     let task = Admitted::new(door, request.uri().path(), request.headers(), body.declared())?;
-    let received = receive(body, task.coding, &task.head, &door.budget, door.max_task).await?;
+    let begun = door.begin(task.idempotency)?;
+    let hash = begun.as_ref().map(|_| PayloadHash::default());
+    let received = receive(body, task.coding, &task.head, &door.budget, door.max_task, hash).await?;
     let size = received.size;
-    let receipt = append(door, task.partition, task.key, task.head, received).await?;
+    let receipt = append(door, task.partition, task.key, task.head, received, begun).await?;
     Ok(Accepted { receipt, size })
 }
 
@@ -89,6 +93,9 @@ pub(super) fn receipt_answer(
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(X_REQUEST_ID.clone(), id.header());
+    if receipt.repeated {
+        headers.insert(REPLAYED.clone(), HeaderValue::from_static("true"));
+    }
     if door.is_draining() {
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
@@ -97,7 +104,7 @@ pub(super) fn receipt_answer(
 
 /// Written by hand: a topic's name has only letters, digits, `.`, `_` and `-`.
 fn receipt_json(task_id: Option<&str>, topic: &str, receipt: Receipt) -> String {
-    let Receipt { partition, offset } = receipt;
+    let Receipt { partition, offset, .. } = receipt;
     let mut json = String::with_capacity(80 + topic.len());
     // Writing to a String cannot fail.
     let _ = match task_id {

@@ -66,6 +66,8 @@ problems! {
     NoKey, "no_key", 400, None, "The event has no key";
     NotFound, "not_found", 404, None, "There is nothing here";
     MethodNotAllowed, "method_not_allowed", 405, None, "The method is not allowed here";
+    IdempotencyKeyInFlight, "idempotency_key_in_flight", 409, Some(1), "A request with this idempotency key is under way";
+    IdempotencyKeyReused, "idempotency_key_reused", 422, None, "The idempotency key belongs to another payload";
     BodyTimeout, "body_timeout", 408, None, "The body stopped coming";
     TooLarge, "too_large", 413, None, "The task is larger than limits.max_task";
     BatchTooLarge, "batch_too_large", 413, None, "The document with the tasks is too large";
@@ -161,9 +163,10 @@ mod tests {
     }
 
     #[test]
-    fn exactly_the_503s_say_when_to_try_again() {
+    fn exactly_what_may_be_tried_again_says_when() {
         for problem in ProblemCode::ALL {
-            assert_eq!(problem.retry_after().is_some(), problem.status() == 503, "{problem:?}");
+            let later = matches!(problem.status(), 409 | 503);
+            assert_eq!(problem.retry_after().is_some(), later, "{problem:?}");
         }
     }
 

@@ -10,6 +10,7 @@ use super::{
     problem::Problem,
     task_head::Coding,
 };
+use crate::log::{PayloadDigest, PayloadHash};
 use partita_proto::v1::{Compression, Envelope};
 
 /// A payload in its buffer.
@@ -19,20 +20,37 @@ pub(super) struct Received {
     pub(super) compression: Compression,
     /// Its size without any compression.
     pub(super) size: u64,
+    /// The payload's, where it was made on the way.
+    pub(super) digest: Option<PayloadDigest>,
 }
 
-/// Receives the body of a task whose envelope will be like `head`, after [`check_declared`].
+impl Received {
+    /// A payload that is stored as it lies in its buffer.
+    pub(super) fn plain(intake: Intake, hash: Option<PayloadHash>) -> Self {
+        let size = intake.len();
+        Self { intake, compression: Compression::None, size, digest: hash.map(PayloadHash::digest) }
+    }
+}
+
+fn update(hash: &mut Option<PayloadHash>, bytes: &[u8]) {
+    if let Some(hash) = hash {
+        hash.update(bytes);
+    }
+}
+
+/// Receives the body of a task whose envelope will be like `head`, after [`check_declared`]. Its payload goes into `hash`.
 pub(super) async fn receive(
     body: &mut RequestBody,
     coding: Coding,
     head: &Envelope,
     budget: &Budget,
     max_task: u64,
+    hash: Option<PayloadHash>,
 ) -> Result<Received, Problem> {
     match coding {
-        Coding::Identity => identity(body, head, budget, max_task).await,
-        Coding::Gzip => gzip(body, head, budget, max_task).await,
-        Coding::Zstd => zstd(body, head, budget, max_task).await,
+        Coding::Identity => identity(body, head, budget, max_task, hash).await,
+        Coding::Gzip => gzip(body, head, budget, max_task, hash).await,
+        Coding::Zstd => zstd(body, head, budget, max_task, hash).await,
     }
 }
 
@@ -57,6 +75,7 @@ async fn identity(
     head: &Envelope,
     budget: &Budget,
     max_task: u64,
+    mut hash: Option<PayloadHash>,
 ) -> Result<Received, Problem> {
     let mut intake = match body.declared() {
         Some(declared) => Intake::exact(budget, head, declared)?,
@@ -64,9 +83,9 @@ async fn identity(
     };
     while let Some(bytes) = body.next().await? {
         intake.push(&bytes)?;
+        update(&mut hash, &bytes);
     }
-    let size = intake.len();
-    Ok(Received { intake, compression: Compression::None, size })
+    Ok(Received::plain(intake, hash))
 }
 
 /// Stored decompressed.
@@ -75,14 +94,15 @@ async fn gzip(
     head: &Envelope,
     budget: &Budget,
     max_task: u64,
+    mut hash: Option<PayloadHash>,
 ) -> Result<Received, Problem> {
     let mut intake = Intake::growing(budget, head, max_task)?;
     let mut decoded = Decoded::new(body, Coding::Gzip, budget)?.within(max_task);
     while let Some(bytes) = decoded.next().await? {
         intake.push(bytes)?;
+        update(&mut hash, bytes);
     }
-    let size = intake.len();
-    Ok(Received { intake, compression: Compression::None, size })
+    Ok(Received::plain(intake, hash))
 }
 
 /// Stored as it came: decompressed only to know that it is whole, and how much it holds.
@@ -91,6 +111,7 @@ async fn zstd(
     head: &Envelope,
     budget: &Budget,
     max_task: u64,
+    mut hash: Option<PayloadHash>,
 ) -> Result<Received, Problem> {
     let mut working = budget.reserve(ZSTD_MEMORY + OUTPUT as u64)?;
     let mut intake = match body.declared() {
@@ -115,6 +136,7 @@ async fn zstd(
             }
             let written = decoder.step(&mut input, &mut output)?;
             size += written as u64;
+            update(&mut hash, &output[..written]);
             if size.max(decoder.announced()) > max_task {
                 return Err(too_large(max_task));
             }
@@ -130,11 +152,8 @@ async fn zstd(
         decoder.finish()?;
     }
     if size == 0 {
-        return Ok(Received {
-            intake: Intake::exact(budget, head, 0)?,
-            compression: Compression::None,
-            size,
-        });
+        return Ok(Received::plain(Intake::exact(budget, head, 0)?, hash));
     }
-    Ok(Received { intake, compression: Compression::Zstd, size })
+    let digest = hash.map(PayloadHash::digest);
+    Ok(Received { intake, compression: Compression::Zstd, size, digest })
 }

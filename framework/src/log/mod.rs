@@ -7,11 +7,13 @@
 
 mod batch;
 pub mod embedded;
+mod idempotency;
 pub(crate) mod journal;
 pub mod kafka;
 mod tenure;
 
 pub use batch::{Batch, Record};
+pub use idempotency::{Idempotency, IdempotencyKey, PayloadDigest, PayloadHash};
 pub use journal::{
     Extent, JournalFuture, JournalPage, JournalRead, JournalRecord, ParkedRecord, ReadError, Start,
 };
@@ -37,6 +39,8 @@ pub trait TaskLog: Send + Sync + 'static {
 
     /// Takes the record at once, so that records of one partition are stored in the order of these calls, and answers
     /// when it is durable or is known not to be. Dropping the future does not take the record back.
+    ///
+    /// Of all records with the same [`Idempotency::key`], one is stored; the others get its receipt, as long as it is remembered.
     fn append(&self, partition: Partition, record: NewRecord) -> AppendFuture;
 
     /// Adds a record to the partition's parking journal, as durably and in the same way as `append` does. The receipt's offset is the
@@ -76,6 +80,8 @@ pub struct NewRecord {
     pub value: Bytes,
     /// The memory that `value` was reserved from: released when the log holds the bytes no longer.
     pub reservation: Option<Reservation>,
+    /// What makes the append idempotent, where its sender may try again.
+    pub idempotency: Option<Idempotency>,
 }
 
 /// Where a durable record is.
@@ -85,6 +91,15 @@ pub struct Receipt {
     pub partition: Partition,
     /// Its offset.
     pub offset: Offset,
+    /// It was stored before, by an append with the same idempotency key.
+    pub repeated: bool,
+}
+
+impl Receipt {
+    /// Of a record that was stored now.
+    pub fn new(partition: Partition, offset: Offset) -> Self {
+        Self { partition, offset, repeated: false }
+    }
 }
 
 /// Why an append has no receipt.
@@ -119,6 +134,10 @@ pub enum NotWritten {
     Closing,
     /// This record can never be stored (larger than the log's own limit).
     TooLarge,
+    /// An append with this idempotency key is under way, or its outcome is not known yet.
+    InFlight,
+    /// The idempotency key belongs to another payload.
+    Reused,
 }
 
 /// The state of a log, as far as it is known without asking it.

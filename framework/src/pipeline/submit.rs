@@ -3,7 +3,7 @@
 use super::Running;
 use crate::{
     envelope::PayloadBuffer,
-    log::{AppendError, NewRecord, NotWritten, Receipt},
+    log::{AppendError, Idempotency, IdempotencyKey, NewRecord, NotWritten, PayloadDigest, Receipt},
 };
 use bytes::Bytes;
 use partita_core::partition_of;
@@ -25,6 +25,8 @@ pub struct NewTask {
     pub content_type: Option<String>,
     /// The payload.
     pub payload: Bytes,
+    /// Names the task, where it may be submitted again: with the same name and payload it is stored once.
+    pub idempotency_key: Option<String>,
 }
 
 impl Running {
@@ -66,10 +68,15 @@ impl Running {
         })?;
         let mut buffer = PayloadBuffer::new(&head, task.payload.len());
         buffer.extend(&task.payload);
+        let idempotency = task.idempotency_key.map(|name| Idempotency {
+            key: IdempotencyKey::of_request(key.as_bytes(), &name, 0),
+            digest: PayloadDigest::of(&task.payload),
+        });
         Ok(NewRecord {
             key: Bytes::copy_from_slice(key.as_bytes()),
             value: buffer.seal(&head),
             reservation: Some(reservation),
+            idempotency,
         })
     }
 }

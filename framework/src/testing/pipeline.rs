@@ -95,7 +95,7 @@ impl TestTask {
         }
         let mut buffer = PayloadBuffer::new(&head, stored.len());
         buffer.extend(&stored);
-        NewRecord { key: self.key.into(), value: buffer.seal(&head), reservation: None }
+        NewRecord { key: self.key.into(), value: buffer.seal(&head), reservation: None, idempotency: None }
     }
 }
 
@@ -239,7 +239,7 @@ impl TestPipeline {
         for partition in 0..self.log.partitions() {
             aside.extend(self.log.parked(partition).into_iter().map(|note| ((partition, note.offset), note)));
         }
-        let ended = |(key, Receipt { partition, offset }): &(String, Receipt)| {
+        let ended = |(key, Receipt { partition, offset, .. }): &(String, Receipt)| {
             let outcome = match aside.remove(&(partition.0, offset.0)) {
                 None => Outcome::Done,
                 Some(note) if note.kind() == Kind::Rejected => Outcome::Rejected(note.reason),

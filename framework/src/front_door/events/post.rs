@@ -7,6 +7,7 @@ use super::{
         body::RequestBody,
         decoded::Decoded,
         door::{Door, InHand},
+        idempotency::{self, Begun},
         intake::{Intake, too_large},
         post_task::receipt_answer,
         problem::{Problem, ProblemCode},
@@ -24,7 +25,7 @@ use super::{
     results::{Notation, Results},
     store::{Entries, Store},
 };
-use crate::log::Receipt;
+use crate::log::{IdempotencyKey, PayloadHash, Receipt};
 use actix_web::{
     HttpRequest, HttpResponse,
     body::BoxBody,
@@ -36,7 +37,7 @@ use actix_web::{
 };
 use bytes::Bytes;
 use partita_core::{PartitionHealth, partition_of};
-use partita_proto::v1::{Compression, Envelope};
+use partita_proto::v1::Envelope;
 use std::{sync::Arc, time::Instant};
 
 /// The status label of a request whose sender went away, as nginx has it.
@@ -58,7 +59,7 @@ pub(in super::super) async fn post(
     let mut body = RequestBody::new(payload.into_inner(), request.headers(), door.body_timeout, &door.cut);
     match accept(&door, request.headers(), &mut body).await {
         Ok(Accepted::One(Stored { task_id, receipt, size })) => {
-            door.meter.stored(size);
+            door.meter.stored(size, &receipt);
             door.meter.events.answered(began, 202);
             receipt_answer(&door, &id, Some(&task_id), receipt)
         }
@@ -107,6 +108,8 @@ pub(in super::super) struct Ask {
     /// What their envelopes have in common.
     base: Envelope,
     notation: Notation,
+    /// The request's own name.
+    idempotency: Option<String>,
 }
 
 impl Ask {
@@ -119,6 +122,7 @@ impl Ask {
         let format = Format::of(headers)?;
         let base = Envelope { content_type: None, r#type: None, ..task_head::envelope(headers)? };
         let coding = task_head::coding(headers)?;
+        let idempotency = idempotency::header(headers)?.map(str::to_owned);
         match format {
             Format::Binary => check_declared(declared, coding, door.max_task)?,
             Format::Structured | Format::Batch | Format::Protobuf => {
@@ -134,7 +138,15 @@ impl Ask {
             PartitionHealth::Open,
             door.budget.has_room(decoder),
         )?;
-        Ok(Self { format, coding, base, notation: notation(headers) })
+        Ok(Self { format, coding, base, notation: notation(headers), idempotency })
+    }
+}
+
+impl Ask {
+    /// Begins the request's only event. Its own name goes before what the event is known by.
+    fn begin(&self, door: &Door, key: &[u8], head: &Envelope) -> Result<Option<Begun>, Problem> {
+        let own = self.idempotency.as_deref().map(|name| IdempotencyKey::of_request(key, name, 0));
+        door.begin(own.or_else(|| idempotency::of_event(key, head, None)))
     }
 }
 
@@ -162,27 +174,36 @@ async fn binary(
     body: &mut RequestBody,
 ) -> Result<Stored, Problem> {
     let (key, head) = binary::event(headers, &ask.base)?;
-    let received = receive(body, ask.coding, &head, &door.budget, door.max_task).await?;
-    store_one(door, key, head, received).await
+    let begun = ask.begin(door, &key, &head)?;
+    let hash = begun.as_ref().map(|_| PayloadHash::default());
+    let received = receive(body, ask.coding, &head, &door.budget, door.max_task, hash).await?;
+    store_one(door, key, head, received, begun).await
 }
 
 async fn structured(door: &Door, ask: Ask, body: &mut RequestBody) -> Result<Stored, Problem> {
     let document = receive_document(door, &ask, body).await?;
-    let base = ask.base;
+    let base = ask.base.clone();
     let Task { key, head, payload } =
         parse(document, move |document| json::task(document, &base).task).await?;
     let size = payload.len();
     if size > door.max_task {
         return Err(too_large(door.max_task));
     }
-    store_one(door, key, head, Received { intake: payload, compression: Compression::None, size }).await
+    let begun = ask.begin(door, &key, &head)?;
+    store_one(door, key, head, Received::plain(payload, None), begun).await
 }
 
-async fn store_one(door: &Door, key: Bytes, head: Envelope, received: Received) -> Result<Stored, Problem> {
+async fn store_one(
+    door: &Door,
+    key: Bytes,
+    head: Envelope,
+    received: Received,
+    begun: Option<Begun>,
+) -> Result<Stored, Problem> {
     let partition = partition_of(&key, door.log.partitions());
     admission::admit(door.is_draining(), (door.log_health)(), (door.partition_health)(partition), true)?;
     let (task_id, size) = (head.id.clone(), received.size);
-    let receipt = append(door, partition, key, head, received).await?;
+    let receipt = append(door, partition, key, head, received, begun).await?;
     Ok(Stored { task_id, receipt, size })
 }
 
@@ -281,7 +302,7 @@ async fn store_many(
 
 async fn store(door: Arc<Door>, ask: Ask, source: Source, outbox: Outbox, began: Instant, in_hand: InHand) {
     let results = Results::new(ask.notation, door.log.topic(), outbox.clone(), door.budget.clone());
-    let store = Store::new(&door, ask.base, results);
+    let store = Store::new(&door, ask.base, ask.idempotency, results);
     let (counts, body) = match source {
         Source::Document(document) => (store.run(Entries::Document(document)).await, None),
         Source::Lines(mut body) => {

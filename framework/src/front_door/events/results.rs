@@ -75,7 +75,7 @@ impl Results {
 
     pub(super) fn accepted(&mut self, place: u64, id: Option<&str>, receipt: Receipt) {
         self.counts.accepted += 1;
-        let Receipt { partition, offset } = receipt;
+        let Receipt { partition, offset, .. } = receipt;
         let made = || format!("{partition}-{offset}");
         let id = json(&id.map_or_else(made, str::to_owned));
         let topic = &self.topic;
@@ -165,7 +165,8 @@ impl Results {
 
 /// Whether the same task may be accepted later.
 fn is_for_later(code: ProblemCode) -> bool {
-    matches!(code.status(), 500..) || matches!(code, ProblemCode::BodyTimeout | ProblemCode::IncompleteBody)
+    matches!(code.status(), 409 | 500..)
+        || matches!(code, ProblemCode::BodyTimeout | ProblemCode::IncompleteBody)
 }
 
 fn json(text: &str) -> String {

@@ -6,6 +6,7 @@ use super::{
         admission,
         append::append,
         door::Door,
+        idempotency,
         intake::too_large,
         problem::{Problem, ProblemCode},
         receive::Received,
@@ -22,7 +23,7 @@ use crate::log::Receipt;
 use bytes::Bytes;
 use futures_util::{StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
 use partita_core::partition_of;
-use partita_proto::v1::{Compression, Envelope};
+use partita_proto::v1::Envelope;
 use prost::Message;
 use std::{
     collections::{HashMap, VecDeque},
@@ -44,6 +45,8 @@ pub(super) enum Entries<'a> {
 pub(super) struct Store<'a> {
     door: &'a Door,
     base: Envelope,
+    /// The request's own name.
+    idempotency: Option<String>,
     results: Results,
     running: FuturesUnordered<LocalBoxFuture<'a, Done>>,
     /// For each key with a task in the log's hands, what waits behind it.
@@ -66,10 +69,11 @@ struct Done {
 }
 
 impl<'a> Store<'a> {
-    pub(super) fn new(door: &'a Door, base: Envelope, results: Results) -> Self {
+    pub(super) fn new(door: &'a Door, base: Envelope, idempotency: Option<String>, results: Results) -> Self {
         Self {
             door,
             base,
+            idempotency,
             results,
             running: FuturesUnordered::new(),
             behind: HashMap::new(),
@@ -178,11 +182,16 @@ impl<'a> Store<'a> {
         let Task { key, head, payload } = task;
         self.behind.insert(key.clone(), VecDeque::new());
         let door = self.door;
+        let own = self.idempotency.as_deref().map(|name| (name, place));
+        let begun = door.begin(idempotency::of_event(&key, &head, own));
         self.running.push(Box::pin(async move {
             let (id, size) = (head.id.clone(), payload.len());
-            let received = Received { intake: payload, compression: Compression::None, size };
+            let received = Received::plain(payload, None);
             let partition = partition_of(&key, door.log.partitions());
-            let answer = append(door, partition, key.clone(), head, received).await;
+            let answer = match begun {
+                Ok(begun) => append(door, partition, key.clone(), head, received, begun).await,
+                Err(problem) => Err(problem),
+            };
             Done { place, key, id, size, answer }
         }));
     }
@@ -193,7 +202,7 @@ impl<'a> Store<'a> {
         let behind = self.behind.remove(&key).unwrap_or_default();
         match answer {
             Ok(receipt) => {
-                self.door.meter.stored(size);
+                self.door.meter.stored(size, &receipt);
                 self.results.accepted(place, id.as_deref(), receipt);
                 self.go_on(behind);
             }

@@ -4,6 +4,7 @@ mod bodies;
 mod early;
 mod encodings;
 mod events;
+mod idempotency;
 mod lifecycle;
 mod statuses;
 mod support;

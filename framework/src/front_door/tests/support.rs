@@ -5,17 +5,17 @@ use crate::{
     envelope,
     front_door::{FrontDoor, FrontDoorHandle, FrontDoorOptions, Routes},
     log::{
-        AppendError, AppendFuture, ExtentFuture, JournalFuture, JournalRead, LogHealth, NewRecord,
-        NotWritten, ParkedRecord, ReadError, Receipt, TaskLog,
+        AppendError, AppendFuture, ExtentFuture, IdempotencyKey, JournalFuture, JournalRead, LogHealth,
+        NewRecord, NotWritten, ParkedRecord, PayloadDigest, ReadError, Receipt, TaskLog,
     },
     memory::{MemoryPool, Reservation},
 };
 use bytes::Bytes;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, ready};
 use partita_core::{Offset, Partition, PartitionHealth, Position};
 use partita_proto::v1::Envelope;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     io::{BufRead, BufReader, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
     sync::{
@@ -51,6 +51,8 @@ pub(super) struct FakeLog {
     health: Mutex<LogHealth>,
     stored: Mutex<Vec<Stored>>,
     ends: Mutex<BTreeMap<Partition, u64>>,
+    /// What idempotent appends were stored as.
+    remembered: Mutex<HashMap<IdempotencyKey, (PayloadDigest, Receipt)>>,
     keep: bool,
     pub(super) appends: AtomicU64,
 }
@@ -62,6 +64,7 @@ impl FakeLog {
             health: Mutex::default(),
             stored: Mutex::default(),
             ends: Mutex::default(),
+            remembered: Mutex::default(),
             keep,
             appends: AtomicU64::new(0),
         })
@@ -124,17 +127,30 @@ impl TaskLog for FakeLog {
     }
 
     fn append(&self, partition: Partition, record: NewRecord) -> AppendFuture {
-        let NewRecord { key, value, reservation } = record;
+        let NewRecord { key, value, reservation, idempotency } = record;
+        if let Some(idempotency) = idempotency
+            && let Some((digest, receipt)) = self.remembered.lock().unwrap().get(&idempotency.key)
+        {
+            let reused = NotWritten::Reused;
+            let repeated = Ok(Receipt { repeated: true, ..*receipt });
+            let refused = Err(AppendError::NotWritten { code: reused, reason: "as the script says".into() });
+            return Box::pin(ready(if *digest == idempotency.digest { repeated } else { refused }));
+        }
         let mut script = self.script.subscribe();
         let now = script.borrow_and_update().clone();
         let receipt = {
             let mut ends = self.ends.lock().unwrap();
             let end = ends.entry(partition).or_default();
             *end += 1;
-            Receipt { partition, offset: Offset(*end - 1) }
+            Receipt::new(partition, Offset(*end - 1))
         };
         if self.keep && matches!(now, Script::Ok | Script::Wait) {
             self.stored.lock().unwrap().push(Stored { partition, key, value, _reservation: reservation });
+        }
+        if let Some(idempotency) = idempotency
+            && matches!(now, Script::Ok | Script::Wait)
+        {
+            self.remembered.lock().unwrap().insert(idempotency.key, (idempotency.digest, receipt));
         }
         self.appends.fetch_add(1, Ordering::SeqCst);
         Box::pin(async move {
@@ -433,7 +449,7 @@ impl Response {
         assert_eq!(problem["request_id"].as_str(), self.header("x-request-id"));
         assert!(!problem["title"].as_str().unwrap().is_empty());
         assert!(!problem["detail"].as_str().unwrap().is_empty());
-        assert_eq!(self.header("retry-after").is_some(), self.status == 503);
+        assert_eq!(self.header("retry-after").is_some(), matches!(self.status, 409 | 503));
         code
     }
 }

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! One process uses a directory at a time. Offsets are contiguous from 0 in each partition and known in memory, so a receipt
-//! needs no query. Everything that knows SQLite is in this folder.
+//! needs no query.
 
 mod checkpoint;
 mod consumer;
@@ -19,6 +19,7 @@ mod plan;
 mod published;
 mod queue;
 mod reader;
+mod requests;
 mod retention;
 mod schema;
 mod shared;
@@ -89,6 +90,7 @@ impl EmbeddedLog {
         };
         let checkpoints = checkpoint::open(&config.dir).map_err(unusable)?;
         let reader = schema::open_reader(&config.dir).map_err(unusable)?;
+        let requests = requests::Requests::open(&connection, config)?;
         let shared = Arc::new(Shared::new(Published::new(found.tail.seq, found.tail.ends.clone())));
         let due = Arc::new(checkpoint::Due::default());
         let start = writer::Start {
@@ -99,6 +101,7 @@ impl EmbeddedLog {
             next_chunk: found.next_chunk,
             committed: found.offsets.clone(),
             retention: config.retention,
+            requests,
             topic: TOPIC,
         };
         let threads = Arc::new(Threads::start(start, checkpoints, wal::Room::open(&config.dir), due, lock)?);
@@ -165,8 +168,9 @@ impl TaskLog for EmbeddedLog {
 
     fn append(&self, partition: Partition, record: NewRecord) -> AppendFuture {
         let (reply, answer) = oneshot::channel();
-        let NewRecord { key, value, reservation } = record;
-        let write = Write { partition, key, value, parked: None, reservation, reply, since: Instant::now() };
+        let NewRecord { key, value, reservation, idempotency } = record;
+        let since = Instant::now();
+        let write = Write { partition, key, value, parked: None, idempotency, reservation, reply, since };
         self.write(write, answer)
     }
 
@@ -174,8 +178,9 @@ impl TaskLog for EmbeddedLog {
     fn park(&self, partition: Partition, record: ParkedRecord) -> AppendFuture {
         let (reply, answer) = oneshot::channel();
         let ParkedRecord { key, value, parked } = record;
-        let parked = Some(parked);
-        let write = Write { partition, key, value, parked, reservation: None, reply, since: Instant::now() };
+        let (parked, since) = (Some(parked), Instant::now());
+        let (idempotency, reservation) = (None, None);
+        let write = Write { partition, key, value, parked, idempotency, reservation, reply, since };
         self.write(write, answer)
     }
 

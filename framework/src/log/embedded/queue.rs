@@ -1,7 +1,7 @@
 //! What waits for the writer: bounded, first in first out.
 
 use crate::{
-    log::{AppendError, NotWritten, Receipt},
+    log::{AppendError, Idempotency, NotWritten, Receipt},
     memory::Reservation,
 };
 use bytes::Bytes;
@@ -33,6 +33,7 @@ pub(super) struct Write {
     pub(super) value: Bytes,
     /// For a task that is put aside: why.
     pub(super) parked: Option<Bytes>,
+    pub(super) idempotency: Option<Idempotency>,
     /// Held until the bytes are on the disk.
     pub(super) reservation: Option<Reservation>,
     pub(super) reply: oneshot::Sender<Result<Receipt, AppendError>>,

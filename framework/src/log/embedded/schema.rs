@@ -19,7 +19,7 @@ use std::{
 pub(super) const CHUNK: usize = 512 << 10;
 
 /// What this version writes and reads.
-const SCHEMA_VERSION: i64 = 2;
+const SCHEMA_VERSION: i64 = 3;
 
 /// "prta": `file` and the like can tell what it is.
 const APPLICATION_ID: i64 = 0x7072_7461;
@@ -69,12 +69,18 @@ const TABLES: &str = "
 ";
 
 /// What each version added to the one before it, from version 2 on.
-const ADDITIONS: &[&str] = &["
+const ADDITIONS: &[&str] = &[
+    "
     -- What the next owner has to know to read the parking journal of the partition.
     ALTER TABLE offsets ADD COLUMN mark TEXT NOT NULL DEFAULT '';
     -- The parking table is the journal of each partition.
     CREATE INDEX parked_of_partition ON parked (partition, id);
-"];
+",
+    "
+    -- The idempotent appends among the records (`seq`), until the index of them has them on the disk.
+    CREATE TABLE requests (seq INTEGER PRIMARY KEY, key BLOB NOT NULL, value BLOB NOT NULL);
+",
+];
 
 /// What a log is, as found when it was opened.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use super::{
     queue::{OffsetCommit, Write},
     schema::{CHUNK, Tail, encode_ends},
 };
+use crate::log::IdempotencyKey;
 use bytes::{Bytes, BytesMut};
 use rusqlite::{Connection, Result, Statement};
 
@@ -14,6 +15,8 @@ pub(super) struct Store<'c> {
     commit: Statement<'c>,
     insert: Statement<'c>,
     park: Statement<'c>,
+    request: Statement<'c>,
+    forget: Statement<'c>,
     stage: Statement<'c>,
     unstage: Statement<'c>,
     chunk: Statement<'c>,
@@ -49,6 +52,8 @@ impl<'c> Store<'c> {
             park: connection.prepare(
                 "INSERT INTO parked (partition, timestamp_ms, size, chunk, key, parked, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?,
+            request: connection.prepare("INSERT INTO requests VALUES (?1, ?2, ?3)")?,
+            forget: connection.prepare("DELETE FROM requests WHERE seq < ?1")?,
             stage: connection.prepare("INSERT INTO staging VALUES (?1, ?2)")?,
             unstage: connection.prepare("DELETE FROM staging WHERE chunk = ?1")?,
             chunk: connection.prepare("INSERT INTO chunks VALUES (?1, ?2)")?,
@@ -118,6 +123,16 @@ impl<'c> Store<'c> {
             inline,
         ))?;
         Ok(id as u64)
+    }
+
+    /// Notes that the record at `seq` is the one of an idempotent append.
+    pub(super) fn request(&mut self, seq: u64, key: IdempotencyKey, value: &[u8]) -> Result<()> {
+        self.request.execute((seq as i64, &key.0[..], value)).map(|_| ())
+    }
+
+    /// Deletes the notes of the records before `seq`: the index has them.
+    pub(super) fn forget_requests(&mut self, seq: u64) -> Result<()> {
+        self.forget.execute((seq as i64,)).map(|_| ())
     }
 
     /// Notes that chunks are being written for a record that is not there yet.

@@ -3,6 +3,7 @@
 mod delivery;
 mod durability;
 mod faults;
+mod idempotency;
 mod opening;
 
 use super::{EmbeddedLog, Opened};
@@ -27,7 +28,12 @@ use std::{
 const LONG: Duration = Duration::from_secs(60);
 
 fn config(dir: &Path, partitions: u32) -> EmbeddedConfig {
-    EmbeddedConfig { dir: dir.to_owned(), partitions, retention: Duration::from_secs(3600) }
+    EmbeddedConfig {
+        dir: dir.to_owned(),
+        partitions,
+        retention: Duration::from_secs(3600),
+        ..EmbeddedConfig::default()
+    }
 }
 
 fn limits() -> DeliveryLimits {
@@ -43,7 +49,12 @@ fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 fn record(key: &str, value: impl Into<Bytes>) -> NewRecord {
-    NewRecord { key: Bytes::copy_from_slice(key.as_bytes()), value: value.into(), reservation: None }
+    NewRecord {
+        key: Bytes::copy_from_slice(key.as_bytes()),
+        value: value.into(),
+        reservation: None,
+        idempotency: None,
+    }
 }
 
 fn append(log: &EmbeddedLog, partition: u32, value: impl Into<Bytes>) -> Result<Receipt, AppendError> {

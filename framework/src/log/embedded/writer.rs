@@ -10,12 +10,16 @@ use super::{
     plan::{Shape, Step, answers, plan},
     published::Row,
     queue::{Op, Taken},
+    requests::{Known, Requests},
     retention::{Committed, Retention},
     schema::Tail,
     shared::Shared,
     store::{At, Place, Store, chunks_of},
 };
-use crate::{log::LogHealth, metrics as names};
+use crate::{
+    log::{AppendError, LogHealth},
+    metrics as names,
+};
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use rusqlite::Connection;
 use std::{
@@ -39,6 +43,7 @@ pub(super) struct Start {
     pub(super) next_chunk: u64,
     pub(super) committed: Committed,
     pub(super) retention: Duration,
+    pub(super) requests: Requests,
     pub(super) topic: &'static str,
 }
 
@@ -63,6 +68,7 @@ pub(super) fn run(start: Start) {
         next_chunk: start.next_chunk,
         retention: Retention::new(start.retention, Instant::now(), start.committed.clone()),
         committed: start.committed,
+        requests: start.requests,
         pending: VecDeque::new(),
         abandoned: Vec::new(),
         outcomes: Vec::new(),
@@ -99,6 +105,7 @@ struct Writer<'a> {
     next_chunk: u64,
     committed: Committed,
     retention: Retention,
+    requests: Requests,
     pending: VecDeque<Pending>,
     /// Chunks of values that were given up half-way: first id and number.
     abandoned: Vec<(u64, u64)>,
@@ -112,6 +119,8 @@ struct Pending {
     op: Op,
     /// For a large value whose writing has begun.
     begun: Option<Begun>,
+    /// It will not be written, for this reason.
+    settled: Option<Known>,
 }
 
 #[derive(Clone, Copy)]
@@ -122,7 +131,7 @@ struct Begun {
 
 impl From<Op> for Pending {
     fn from(op: Op) -> Self {
-        Self { op, begun: None }
+        Self { op, begun: None, settled: None }
     }
 }
 
@@ -130,6 +139,7 @@ impl Pending {
     fn shape(&self) -> Shape {
         match &self.op {
             Op::Commit(_) => Shape::Commit,
+            Op::Write(write) if self.settled.is_some() => Shape::Small(write.partition, 0),
             Op::Write(write) => match chunks_of(write.value.len()) {
                 0 => Shape::Small(write.partition, write.weight()),
                 count => Shape::Large(write.partition, count - self.begun.map_or(0, |begun| begun.written)),
@@ -139,9 +149,11 @@ impl Pending {
 }
 
 /// What became of an op whose transaction is not committed yet.
-#[derive(Clone, Copy)]
 enum Outcome {
     Record(At, Place),
+    /// It was there already, at this offset.
+    Repeated(u64),
+    Refused(AppendError),
     Parked(u64),
     Committed,
 }
@@ -189,9 +201,13 @@ impl Writer<'_> {
         let steps = plan(self.pending.iter().map(Pending::shape));
         let (tail, next_chunk) = (self.tail.clone(), self.next_chunk);
         self.outcomes.clear();
+        self.requests.begin();
         let written = self.transaction(answers(&steps), |writer| writer.write(&steps));
         match written {
-            Ok(()) => self.answer(&steps),
+            Ok(()) => {
+                self.requests.committed();
+                self.answer(&steps);
+            }
             Err(failed) => {
                 self.tail = tail;
                 self.next_chunk = self.next_chunk.max(next_chunk);
@@ -244,10 +260,19 @@ impl Writer<'_> {
         if self.tail.seq - self.noted >= NOTE_EVERY {
             self.store.note_ends(&self.tail)?;
         }
+        if let Some(seq) = self.requests.forgettable() {
+            self.store.forget_requests(seq)?;
+        }
         Ok(())
     }
 
     fn complete(&mut self, index: usize, now: i64) -> Result<Outcome, Failed> {
+        let known = self.pending[index].settled.take().unwrap_or_else(|| self.known(index));
+        match known {
+            Known::New => {}
+            Known::Stored(offset) => return Ok(Outcome::Repeated(offset)),
+            Known::Refused(error) => return Ok(Outcome::Refused(error)),
+        }
         let left = match self.pending[index].shape() {
             Shape::Large(_, left) => left,
             Shape::Small(..) | Shape::Commit => 0,
@@ -266,9 +291,23 @@ impl Writer<'_> {
         let end = &mut self.tail.ends[write.partition.0 as usize];
         let at = At { seq: self.tail.seq, offset: *end, timestamp_ms: now };
         self.store.insert(at, write, place)?;
+        if let Some(idempotency) = &write.idempotency {
+            let value = self.requests.stored(idempotency, write.partition, at.offset);
+            self.store.request(at.seq, idempotency.key, &value)?;
+        }
         *end += 1;
         self.tail.seq += 1;
         Ok(Outcome::Record(at, place))
+    }
+
+    /// What is known of the idempotent append at this index, before anything of it is written. Later appends of its partition, and so of
+    /// its key, are not written meanwhile.
+    fn known(&self, index: usize) -> Known {
+        let pending = &self.pending[index];
+        match &pending.op {
+            Op::Write(write) if pending.begun.is_none() => self.requests.look(write.idempotency.as_ref()),
+            _ => Known::New,
+        }
     }
 
     /// Writes the last chunks of a value. Returns its first chunk's id.
@@ -282,6 +321,13 @@ impl Writer<'_> {
     }
 
     fn stream(&mut self, index: usize, count: u64) -> Result<(), Failed> {
+        match self.known(index) {
+            Known::New => {}
+            known => {
+                self.pending[index].settled = Some(known);
+                return Ok(());
+            }
+        }
         let fresh = self.pending[index].begun.is_none();
         let first = self.chunks(index, count)?;
         if fresh && let Op::Write(write) = &self.pending[index].op {
@@ -314,6 +360,7 @@ impl Writer<'_> {
                 self.delete_some(now);
             }
         }
+        self.requests.turn(self.tail.seq);
         self.try_again(now);
     }
 

@@ -79,9 +79,9 @@ pub(super) fn outcome(
 ) -> Result<Receipt, AppendError> {
     let Some(code) = error else {
         // A retry that the broker recognised as a duplicate may come without an offset: written, but not known where.
-        return u64::try_from(offset).map(|offset| Receipt { partition, offset: Offset(offset) }).map_err(
-            |_| AppendError::Unknown { reason: "written, but at an offset that is not known".into() },
-        );
+        return u64::try_from(offset).map(|offset| Receipt::new(partition, Offset(offset))).map_err(|_| {
+            AppendError::Unknown { reason: "written, but at an offset that is not known".into() }
+        });
     };
     let reason = code.to_string();
     match persisted {
@@ -211,10 +211,7 @@ mod tests {
     #[test]
     fn a_success_without_an_offset_is_an_unknown_outcome() {
         let place = Partition(3);
-        assert_eq!(
-            outcome(place, 7, None, Persisted::Yes),
-            Ok(Receipt { partition: place, offset: Offset(7) })
-        );
+        assert_eq!(outcome(place, 7, None, Persisted::Yes), Ok(Receipt::new(place, Offset(7))));
         assert!(matches!(outcome(place, -1001, None, Persisted::Yes), Err(AppendError::Unknown { .. })));
     }
 
@@ -230,7 +227,7 @@ mod tests {
         let waiter = tokio::spawn(async move { waiting.none().await });
         tokio::task::yield_now().await;
         assert!(!waiter.is_finished());
-        delivery.end(Ok(Receipt { partition: Partition(0), offset: Offset(1) }), &meters);
+        delivery.end(Ok(Receipt::new(Partition(0), Offset(1))), &meters);
         waiter.await.expect("ends");
         assert!(receiver.await.expect("answered").is_ok());
         assert_eq!((pending.count(), pending.bytes()), (0, 0));

@@ -151,7 +151,7 @@ impl TaskLog for KafkaLog {
     }
 
     fn append(&self, partition: Partition, record: NewRecord) -> AppendFuture {
-        let NewRecord { key, value, reservation } = record;
+        let NewRecord { key, value, reservation, .. } = record;
         self.shared.write(partition, &key, value, reservation, None)
     }
 

@@ -106,7 +106,7 @@ fn records_are_stored_in_the_order_of_the_calls_and_read_back_byte_for_byte() {
     writing.finish();
     for (index, answer) in answers.iter_mut().enumerate() {
         let receipt = answer.try_recv().expect("answered").expect("written");
-        assert_eq!(receipt, Receipt { partition: Partition(1), offset: Offset(index as u64) });
+        assert_eq!(receipt, Receipt::new(Partition(1), Offset(index as u64)));
     }
     assert_eq!(writing.pending.count(), 0);
     for (index, (partition, offset, found)) in read(&consumer(&config), 50).into_iter().enumerate() {
@@ -195,7 +195,7 @@ fn a_log_whose_brokers_are_away_starts_and_refuses_at_once() {
     let (key, value) = (Bytes::from_static(b"key"), Bytes::from_static(b"value"));
     let began = Instant::now();
     let refused = futures_util::FutureExt::now_or_never(
-        log.append(Partition(0), NewRecord { key, value, reservation: None }),
+        log.append(Partition(0), NewRecord { key, value, reservation: None, idempotency: None }),
     );
     assert!(matches!(refused, Some(Err(AppendError::NotWritten { code: NotWritten::Away, .. }))));
     assert!(began.elapsed() < Duration::from_secs(1));

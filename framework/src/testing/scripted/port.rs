@@ -33,7 +33,7 @@ impl TaskLog for ScriptedLog {
         let appended = match state.partitions.get_mut(partition.0 as usize) {
             Some(stored) => {
                 stored.records.push((record.key, record.value));
-                Ok(Receipt { partition, offset })
+                Ok(Receipt::new(partition, offset))
             }
             None => Err(refused(NotWritten::Away, "there is no such partition")),
         };
@@ -61,7 +61,7 @@ impl TaskLog for ScriptedLog {
             Kind::Parked | Kind::Rejected | Kind::Unspecified => Step::Parked(partition, offset),
         });
         self.changed.notify_one();
-        ready(Ok(Receipt { partition, offset: position })).boxed()
+        ready(Ok(Receipt::new(partition, position))).boxed()
     }
 
     fn journal(&self, partition: Partition, from: Position, read: JournalRead) -> JournalFuture {

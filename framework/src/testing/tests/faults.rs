@@ -107,7 +107,12 @@ async fn a_drain_is_not_held_up_by_a_parking_store_that_refuses() {
 async fn what_cannot_be_read_is_put_aside_as_it_was_found() {
     let (pipeline, ledger) = pipeline(config(), 1, |_| Act::Succeed).await;
     for (key, value) in [("k", &b"\xff\xff\xff"[..]), ("", b"")] {
-        let garbage = NewRecord { key: key.into(), value: Bytes::from_static(value), reservation: None };
+        let garbage = NewRecord {
+            key: key.into(),
+            value: Bytes::from_static(value),
+            reservation: None,
+            idempotency: None,
+        };
         pipeline.log().append(Partition(0), garbage).await.unwrap();
     }
     pipeline.send(("k", "behind")).await;

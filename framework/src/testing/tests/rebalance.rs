@@ -213,7 +213,12 @@ async fn no_task_begins_and_none_is_put_aside_before_the_partition_may_be_taken_
     let arbiters = vec![actix_rt::Arbiter::current()];
     let pipeline = TestPipeline::over(log, config(), spawner(Arc::new(make)), arbiters);
     pipeline.log().assign(&[0, 1]);
-    let garbage = NewRecord { key: "k".into(), value: Bytes::from_static(b"\xff"), reservation: None };
+    let garbage = NewRecord {
+        key: "k".into(),
+        value: Bytes::from_static(b"\xff"),
+        reservation: None,
+        idempotency: None,
+    };
     pipeline.log().append(Partition(1), garbage).await.unwrap();
     send(&pipeline, 0, 2).await;
     tokio::time::sleep(Duration::from_secs(60)).await;

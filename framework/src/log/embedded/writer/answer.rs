@@ -79,6 +79,7 @@ impl Writer<'_> {
 /// Sends the receipt, lets the reservation go, and returns what the consumer is to see.
 fn acknowledge(write: Write, outcome: Outcome) -> Option<Row> {
     let Write { partition, key, value, reservation, reply, .. } = write;
+    let mut repeated = false;
     let (offset, row) = match outcome {
         Outcome::Record(At { seq, offset, timestamp_ms }, place) => {
             let value = match place {
@@ -88,10 +89,19 @@ fn acknowledge(write: Write, outcome: Outcome) -> Option<Row> {
             let offset = Offset(offset);
             (offset, Some(Row { seq, partition, offset, timestamp_ms, key, value }))
         }
+        Outcome::Repeated(offset) => {
+            repeated = true;
+            (Offset(offset), None)
+        }
+        Outcome::Refused(error) => {
+            drop(reservation);
+            let _ = reply.send(Err(error));
+            return None;
+        }
         Outcome::Parked(id) => (Offset(id), None),
         Outcome::Committed => return None,
     };
     drop(reservation);
-    let _ = reply.send(Ok(Receipt { partition, offset }));
+    let _ = reply.send(Ok(Receipt { partition, offset, repeated }));
     row
 }

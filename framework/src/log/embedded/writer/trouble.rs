@@ -139,6 +139,7 @@ impl Writer<'_> {
         }
         self.tail = read_tail(connection, self.tail.ends.len() as u32)?;
         self.noted = self.noted.min(self.tail.seq);
+        self.requests.read_again(connection)?;
         self.shared.published.reset(self.tail.seq, self.tail.ends.clone());
         Ok(())
     }

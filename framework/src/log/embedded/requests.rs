@@ -1,0 +1,157 @@
+//! The idempotent appends: which there were, and what became of each. Their table is written with their records, so that the two
+//! are never apart; the index takes them from there, and then they leave the table.
+
+use crate::{
+    Error,
+    config::EmbeddedConfig,
+    log::{
+        AppendError, Idempotency, IdempotencyKey, NotWritten, PayloadDigest,
+        idempotency::{Generations, Index},
+    },
+};
+use partita_core::Partition;
+use rusqlite::Connection;
+use std::collections::HashMap;
+
+/// Appends that are deleted from the table in one transaction.
+const FORGET: u64 = 4096;
+
+/// What is known of an append before it is written.
+pub(super) enum Known {
+    /// It was not stored, as far as is remembered.
+    New,
+    /// It was stored at this offset.
+    Stored(u64),
+    /// It may not be.
+    Refused(AppendError),
+}
+
+/// Used by the writer's thread.
+pub(super) struct Requests {
+    index: Index,
+    /// Those of the transaction that is being written.
+    staged: HashMap<IdempotencyKey, [u8; VALUE]>,
+    /// Of the table: the index has what is before this seq.
+    indexed: u64,
+    forgotten: u64,
+}
+
+/// A digest, a partition, an offset.
+const VALUE: usize = 16 + 4 + 8;
+
+impl Requests {
+    /// Opens the index beside the log, and reads what it does not have yet.
+    pub(super) fn open(connection: &Connection, config: &EmbeddedConfig) -> Result<Self, Error> {
+        let generations = Generations::open(&config.dir.join("requests"), config.idempotency_window)?;
+        let indexed = position_of(generations.position());
+        let index = Index::new(generations)?;
+        let first =
+            connection.query_row("SELECT min(seq) FROM requests", [], |row| row.get::<_, Option<i64>>(0));
+        let opened = first.and_then(|first| {
+            let forgotten = first.map_or(indexed, |first| first as u64);
+            let mut requests = Self { index, staged: HashMap::new(), indexed, forgotten };
+            requests.read_again(connection)?;
+            Ok(requests)
+        });
+        opened.map_err(|error| {
+            Error::Log(format!("cannot read the idempotency keys of {}: {error}", config.dir.display()))
+        })
+    }
+
+    /// Remembers everything that the table has beyond the index.
+    pub(super) fn read_again(&mut self, connection: &Connection) -> rusqlite::Result<()> {
+        let mut select = connection.prepare("SELECT key, value FROM requests WHERE seq >= ?1")?;
+        let mut rows = select.query([self.indexed as i64])?;
+        while let Some(row) = rows.next()? {
+            let (key, value): ([u8; 16], Vec<u8>) = (row.get(0)?, row.get(1)?);
+            self.index.remember(IdempotencyKey(key), value.into());
+        }
+        Ok(())
+    }
+
+    /// A transaction begins.
+    pub(super) fn begin(&mut self) {
+        self.staged.clear();
+    }
+
+    /// What it wrote is durable.
+    pub(super) fn committed(&mut self) {
+        for (key, value) in self.staged.drain() {
+            self.index.remember(key, value.into());
+        }
+        self.forgotten = self.forgettable().unwrap_or(self.forgotten);
+    }
+
+    pub(super) fn look(&self, idempotency: Option<&Idempotency>) -> Known {
+        let Some(Idempotency { key, digest }) = idempotency else { return Known::New };
+        if let Some(value) = self.staged.get(key) {
+            return judge(value, digest);
+        }
+        match self.index.find(key) {
+            Ok(Some(value)) => judge(&value, digest),
+            Ok(None) if self.index.is_full() => refused(
+                NotWritten::Busy,
+                "the index of idempotency keys cannot be written: check the disk of log.embedded.dir",
+            ),
+            Ok(None) => Known::New,
+            Err(error) => {
+                tracing::error!(%error, "the index of idempotency keys cannot be read");
+                refused(NotWritten::Away, &format!("the index of idempotency keys cannot be read: {error}"))
+            }
+        }
+    }
+
+    /// Notes that a new append is being stored at this offset. Returns what its row says.
+    pub(super) fn stored(
+        &mut self,
+        idempotency: &Idempotency,
+        partition: Partition,
+        offset: u64,
+    ) -> [u8; VALUE] {
+        let mut value = [0; VALUE];
+        value[..16].copy_from_slice(&idempotency.digest.0);
+        value[16..20].copy_from_slice(&partition.0.to_le_bytes());
+        value[20..].copy_from_slice(&offset.to_le_bytes());
+        self.staged.insert(idempotency.key, value);
+        value
+    }
+
+    /// The seq before which the table may be cleared, if there is anything to clear: a part at a time.
+    pub(super) fn forgettable(&self) -> Option<u64> {
+        let next = self.indexed.min(self.forgotten + FORGET);
+        (next > self.forgotten).then_some(next)
+    }
+
+    /// Lets the index move on. `seq`: the next record's.
+    pub(super) fn turn(&mut self, seq: u64) {
+        match self.index.turn(|| seq.to_le_bytes().to_vec()) {
+            Ok(Some(position)) => self.indexed = position_of(&position),
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "the index of idempotency keys cannot be read"),
+        }
+    }
+}
+
+fn judge(value: &[u8], digest: &PayloadDigest) -> Known {
+    match value.split_first_chunk::<16>() {
+        Some((stored, place)) if *stored == digest.0 => {
+            let offset = place.get(4..).and_then(|offset| offset.try_into().ok()).map(u64::from_le_bytes);
+            offset.map_or_else(
+                || refused(NotWritten::Away, "the index of idempotency keys is damaged"),
+                Known::Stored,
+            )
+        }
+        _ => refused(
+            NotWritten::Reused,
+            "this idempotency key came with another payload before; a new task needs a new one",
+        ),
+    }
+}
+
+fn refused(code: NotWritten, reason: &str) -> Known {
+    Known::Refused(AppendError::NotWritten { code, reason: reason.into() })
+}
+
+fn position_of(position: &[u8]) -> u64 {
+    position.try_into().map_or(0, u64::from_le_bytes)
+}

@@ -1,0 +1,170 @@
+//! What became of idempotent requests: the latest in memory, the others on the disk. Used by one thread; what takes long is
+//! done by the merger's.
+
+use super::{
+    IdempotencyKey,
+    generations::{Generations, Readers, Value},
+};
+use crate::Error;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+/// Requests that are merged together: many, because each touches a page of its own once there are millions.
+const MERGE: usize = 32 << 10;
+/// Requests that may be in memory while the disk does not take them.
+const MOST: usize = 8 * MERGE;
+/// After a failure.
+const TRY_AGAIN: Duration = Duration::from_secs(1);
+
+/// The index itself.
+pub(crate) struct Index {
+    recent: HashMap<IdempotencyKey, Value>,
+    merging: Option<Arc<Merge>>,
+    readers: Readers,
+    merges: Option<Sender<Arc<Merge>>>,
+    merged: Receiver<u64>,
+    merger: Option<JoinHandle<()>>,
+}
+
+struct Merge {
+    entries: HashMap<IdempotencyKey, Value>,
+    position: Vec<u8>,
+}
+
+impl Index {
+    /// An index over these files.
+    pub(crate) fn new(generations: Generations) -> Result<Self, Error> {
+        let readers = Readers::open(generations.dir(), generations.number()).map_err(|error| {
+            Error::Log(format!(
+                "cannot read the index of idempotency keys in {}: {error}",
+                generations.dir().display()
+            ))
+        })?;
+        let (merges, to_merge) = bounded(1);
+        let (done, merged) = bounded(1);
+        let merger = thread::Builder::new()
+            .name("requests-merge".into())
+            .spawn(move || merge_all(generations, &to_merge, &done))
+            .map_err(Error::Thread)?;
+        let (recent, merging) = (HashMap::new(), None);
+        Ok(Self { recent, merging, readers, merges: Some(merges), merged, merger: Some(merger) })
+    }
+
+    /// What is remembered of a request.
+    pub(crate) fn find(&self, key: &IdempotencyKey) -> rusqlite::Result<Option<Value>> {
+        let in_memory = self.recent.get(key).or_else(|| self.merging.as_ref()?.entries.get(key));
+        match in_memory {
+            Some(value) => Ok(Some(value.clone())),
+            None => self.readers.find(key),
+        }
+    }
+
+    /// Remembers what became of a request.
+    pub(crate) fn remember(&mut self, key: IdempotencyKey, value: Value) {
+        self.recent.insert(key, value);
+    }
+
+    /// Whether it takes no more for now, because the disk does not.
+    pub(crate) fn is_full(&self) -> bool {
+        self.recent.len() >= MOST
+    }
+
+    /// To be called now and then. `position`: up to where the log's requests have been remembered. Returns the position up to which they
+    /// are on the disk, where that is news.
+    pub(crate) fn turn(&mut self, position: impl FnOnce() -> Vec<u8>) -> rusqlite::Result<Option<Vec<u8>>> {
+        let mut news = None;
+        if let Ok(number) = self.merged.try_recv() {
+            self.readers.turn_to(number)?;
+            news = self.merging.take().map(|merge| merge.position.clone());
+        }
+        if self.merging.is_none()
+            && self.recent.len() >= MERGE
+            && let Some(merges) = &self.merges
+        {
+            let merge = Arc::new(Merge { entries: std::mem::take(&mut self.recent), position: position() });
+            // There is room: it holds one, and the last has been merged.
+            let _ = merges.try_send(merge.clone());
+            self.merging = Some(merge);
+        }
+        Ok(news)
+    }
+}
+
+impl Drop for Index {
+    fn drop(&mut self) {
+        self.merges = None;
+        if let Some(merger) = self.merger.take()
+            && merger.join().is_err()
+        {
+            tracing::error!("the merger of idempotency keys panicked");
+        }
+    }
+}
+
+/// The merger's thread. Answers each merge by the number of the generation that is written to.
+fn merge_all(mut generations: Generations, merges: &Receiver<Arc<Merge>>, merged: &Sender<u64>) {
+    while let Ok(merge) = merges.recv() {
+        let mut entries: Vec<_> = merge.entries.iter().map(|(key, value)| (*key, value.clone())).collect();
+        // In the order of the pages they go to.
+        entries.sort_unstable_by_key(|(key, _)| *key);
+        while let Err(error) = generations.merge(&entries, &merge.position) {
+            tracing::warn!(%error, "idempotency keys could not be written to their index; it is tried again");
+            if let Err(RecvTimeoutError::Disconnected) = merges.recv_timeout(TRY_AGAIN) {
+                return;
+            }
+        }
+        let _ = merged.send(generations.number());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    fn key(number: u64) -> IdempotencyKey {
+        IdempotencyKey::of(&[&number.to_le_bytes()])
+    }
+
+    fn open(dir: &std::path::Path) -> (Vec<u8>, Index) {
+        let generations = Generations::open(dir, Duration::from_secs(3600)).unwrap();
+        (generations.position().to_owned(), Index::new(generations).unwrap())
+    }
+
+    #[test]
+    fn everything_is_found_while_it_moves_to_the_disk_and_after_a_restart_as_far_as_the_position_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let count = 3 * MERGE as u64;
+        let (_, mut index) = open(dir.path());
+        let mut on_disk = 0;
+        let until = Instant::now() + Duration::from_secs(60);
+        let mut next = 0;
+        while on_disk < 2 * MERGE as u64 {
+            assert!(Instant::now() < until);
+            if next < count {
+                index.remember(key(next), next.to_le_bytes().to_vec().into());
+                next += 1;
+            }
+            if let Some(position) = index.turn(|| next.to_le_bytes().to_vec()).unwrap() {
+                on_disk = u64::from_le_bytes(position.try_into().unwrap());
+            }
+            if next % 1000 == 0 {
+                let some = next / 2;
+                assert_eq!(index.find(&key(some)).unwrap().unwrap()[..], some.to_le_bytes());
+            }
+        }
+        assert_eq!(index.find(&key(count)).unwrap(), None);
+        drop(index);
+        let (position, index) = open(dir.path());
+        let position = u64::from_le_bytes(position.try_into().unwrap());
+        assert!(position >= on_disk);
+        for number in (0..position).step_by(997) {
+            assert_eq!(index.find(&key(number)).unwrap().unwrap()[..], number.to_le_bytes());
+        }
+    }
+}
