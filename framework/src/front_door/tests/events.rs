@@ -97,9 +97,11 @@ fn a_structured_event_is_a_task_of_its_data_however_it_is_sent() {
     assert_eq!(post(&door, STRUCTURED, event("1", "k", json!({"a": 1})).to_string()).json()["id"], "1");
     assert_eq!(post(&door, STRUCTURED, encoded.to_string()).status, 202);
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoded["id"] = "3".into();
     gzip.write_all(encoded.to_string().as_bytes()).unwrap();
     let headers = format!("{STRUCTURED}Content-Encoding: gzip\r\n");
     assert_eq!(post(&door, &headers, gzip.finish().unwrap()).status, 202);
+    encoded["id"] = "4".into();
     let zstd = zstd::encode_all(encoded.to_string().as_bytes(), 1).unwrap();
     let headers = format!("{STRUCTURED}Content-Encoding: zstd\r\n");
     assert_eq!(post(&door, &headers, zstd).status, 202);

@@ -5,8 +5,8 @@ use crate::{
     envelope,
     front_door::{FrontDoor, FrontDoorHandle, FrontDoorOptions, Routes},
     log::{
-        AppendError, AppendFuture, ExtentFuture, IdempotencyKey, JournalFuture, JournalRead, LogHealth,
-        NewRecord, NotWritten, ParkedRecord, PayloadDigest, ReadError, Receipt, TaskLog,
+        AppendError, AppendFuture, ExtentFuture, Idempotency, IdempotencyKey, JournalFuture, JournalRead,
+        LogHealth, NewRecord, NotWritten, ParkedRecord, PayloadDigest, ReadError, Receipt, TaskLog,
     },
     memory::{MemoryPool, Reservation},
 };
@@ -52,7 +52,7 @@ pub(super) struct FakeLog {
     stored: Mutex<Vec<Stored>>,
     ends: Mutex<BTreeMap<Partition, u64>>,
     /// What idempotent appends were stored as.
-    remembered: Mutex<HashMap<IdempotencyKey, (PayloadDigest, Receipt)>>,
+    remembered: Arc<Mutex<HashMap<IdempotencyKey, (PayloadDigest, Receipt)>>>,
     keep: bool,
     pub(super) appends: AtomicU64,
 }
@@ -64,7 +64,7 @@ impl FakeLog {
             health: Mutex::default(),
             stored: Mutex::default(),
             ends: Mutex::default(),
-            remembered: Mutex::default(),
+            remembered: Arc::default(),
             keep,
             appends: AtomicU64::new(0),
         })
@@ -100,6 +100,7 @@ impl FakeLog {
     /// As if nothing had been stored so far.
     pub(super) fn forget(&self) {
         self.stored.lock().unwrap().clear();
+        self.remembered.lock().unwrap().clear();
         self.appends.store(0, Ordering::SeqCst);
     }
 
@@ -147,12 +148,8 @@ impl TaskLog for FakeLog {
         if self.keep && matches!(now, Script::Ok | Script::Wait) {
             self.stored.lock().unwrap().push(Stored { partition, key, value, _reservation: reservation });
         }
-        if let Some(idempotency) = idempotency
-            && matches!(now, Script::Ok | Script::Wait)
-        {
-            self.remembered.lock().unwrap().insert(idempotency.key, (idempotency.digest, receipt));
-        }
         self.appends.fetch_add(1, Ordering::SeqCst);
+        let remembered = self.remembered.clone();
         Box::pin(async move {
             let answer = if now == Script::Wait {
                 let changed = script.wait_for(|script| *script != Script::Wait).await;
@@ -161,7 +158,12 @@ impl TaskLog for FakeLog {
                 now
             };
             match answer {
-                Script::Ok | Script::Wait => Ok(receipt),
+                Script::Ok | Script::Wait => {
+                    if let Some(Idempotency { key, digest }) = idempotency {
+                        remembered.lock().unwrap().insert(key, (digest, receipt));
+                    }
+                    Ok(receipt)
+                }
                 Script::NotWritten(code) => {
                     Err(AppendError::NotWritten { code, reason: "as the script says".into() })
                 }
