@@ -3,6 +3,7 @@
 mod support;
 
 pub use support::{
-    checkers, checkers_starts, client, clock, disk, history, journal, kafka, ledger, load, metrics, network,
-    observe, payload, ports, preload, process, random, scenario, server, size, stall, wait, ways_in,
+    checkers, checkers_starts, client, clock, disk, history, insistent, journal, kafka, ledger, load,
+    metrics, network, observe, payload, ports, preload, process, random, scenario, server, size, stall, wait,
+    ways_in,
 };

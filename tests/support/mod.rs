@@ -4,6 +4,7 @@ pub mod client;
 pub mod clock;
 pub mod disk;
 pub mod history;
+pub mod insistent;
 pub mod journal;
 pub mod kafka;
 pub mod ledger;

@@ -6,6 +6,7 @@ mod config;
 mod crash;
 mod dashboard;
 mod disk;
+mod idempotency;
 mod memory;
 mod parking;
 mod power_loss;

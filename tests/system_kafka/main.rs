@@ -7,6 +7,7 @@ mod discontinuity;
 mod fatal;
 mod faults;
 mod handover;
+mod idempotency;
 mod ledger;
 mod memory;
 mod outage;

@@ -2,7 +2,7 @@
 //!
 //! [`GroupMember`] decides about assignment, epochs, commits and shutdown; [`FlowControl`] about pausing; [`Admission`]
 //! about taking a task; [`retry`] about failed attempts; [`Parking`] about keys that are parked; [`Sequence`] about gaps in a
-//! partition; [`Retention`] about tasks that the log may soon delete.
+//! partition; [`RequestState`] about requests that come again; [`Retention`] about tasks that the log may soon delete.
 
 mod action;
 mod admission;
@@ -16,6 +16,7 @@ mod member;
 mod offset_tracker;
 mod parking;
 mod partitioner;
+mod request;
 mod retention;
 pub mod retry;
 mod sequence;
@@ -32,6 +33,9 @@ pub use member::{GroupMember, MemberConfig, PartitionState, PartitionView};
 pub use offset_tracker::{ImpossibleEnd, OffsetTracker};
 pub use parking::{Claim, Entry, Mark, Noted, Parking, Position, Verdict, Weight};
 pub use partitioner::{murmur2, partition_of};
+pub use request::{
+    ClaimId, RequestClaim, RequestDigest, RequestNote, RequestState, RequestTimes, RequestVerdict,
+};
 pub use retention::{Kept, Retention};
 pub use retry::{Failure, Next, ParkReason, RetryPolicy};
 pub use sequence::{Arrival, Sequence};

@@ -124,6 +124,11 @@ pub struct KafkaConfig {
     /// How long an append may take before its outcome is reported as unknown (504).
     #[serde(with = "humantime_serde")]
     pub append_timeout: Duration,
+    /// How long an idempotency key is remembered at least; at most it is twice as long.
+    #[serde(with = "humantime_serde")]
+    pub idempotency_window: Duration,
+    /// Where a front door keeps what it has read of the journal of requests, `<topic>.requests`. It may be lost: then all of it is read again.
+    pub idempotency_dir: PathBuf,
 }
 
 impl Default for KafkaConfig {
@@ -137,6 +142,8 @@ impl Default for KafkaConfig {
             replication_factor: None,
             producers: 2,
             append_timeout: crate::log::DEFAULT_APPEND_TIMEOUT,
+            idempotency_window: DAY,
+            idempotency_dir: "partita-data/requests".into(),
         }
     }
 }

@@ -35,6 +35,8 @@ pub const SETTINGS: &[Setting] = settings! {
     "log.kafka.replication_factor", Kind::Integer, "3", "For `topics create`. Unset: the smaller of 3 and the number of brokers.";
     "log.kafka.producers", Kind::Integer, "2", "Producers, each with its own connections, that the partitions are spread over.";
     "log.kafka.append_timeout", Kind::Duration, "\"30s\"", "How long an append may take before its outcome is reported as unknown (504).";
+    "log.kafka.idempotency_window", Kind::Duration, "\"24h\"", "How long an idempotency key is remembered at least.";
+    "log.kafka.idempotency_dir", Kind::Path, "\"partita-data/requests\"", "Where a front door keeps what it has read of the journal of requests. It may be lost.";
     "log.kafka.properties", Kind::Properties, "\"SASL_SSL\"", "librdkafka properties. One that would break a promise is refused.";
     "front_door.listen", Kind::Address, "\"127.0.0.1:8080\"", "Where tasks are taken.";
     "front_door.threads", Kind::Integer, "4", "HTTP threads. Unset: one for each core.";

@@ -62,6 +62,7 @@ fn not_appended(error: AppendError) -> Problem {
                 NotWritten::Closing => ProblemCode::Draining,
                 NotWritten::TooLarge => ProblemCode::TooLarge,
                 NotWritten::InFlight => ProblemCode::IdempotencyKeyInFlight,
+                NotWritten::NotReady => ProblemCode::NotReady,
                 NotWritten::Reused => ProblemCode::IdempotencyKeyReused,
             };
             Problem::new(code, reason)

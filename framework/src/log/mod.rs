@@ -10,6 +10,7 @@ pub mod embedded;
 mod idempotency;
 pub(crate) mod journal;
 pub mod kafka;
+mod lock;
 mod tenure;
 
 pub use batch::{Batch, Record};
@@ -40,7 +41,8 @@ pub trait TaskLog: Send + Sync + 'static {
     /// Takes the record at once, so that records of one partition are stored in the order of these calls, and answers
     /// when it is durable or is known not to be. Dropping the future does not take the record back.
     ///
-    /// Of all records with the same [`Idempotency::key`], one is stored; the others get its receipt, as long as it is remembered.
+    /// Of all records with the same [`Idempotency::key`], one is stored; the others get its receipt, as long as it is remembered. Such an
+    /// append may have to be negotiated first: its place among others is that of its answer, not of its call.
     fn append(&self, partition: Partition, record: NewRecord) -> AppendFuture;
 
     /// Adds a record to the partition's parking journal, as durably and in the same way as `append` does. The receipt's offset is the
@@ -138,6 +140,8 @@ pub enum NotWritten {
     InFlight,
     /// The idempotency key belongs to another payload.
     Reused,
+    /// What came before this process has not been read yet.
+    NotReady,
 }
 
 /// The state of a log, as far as it is known without asking it.

@@ -32,6 +32,9 @@ pub(crate) async fn open(config: &Config, memory: &MemoryBudget, role: Role) -> 
             LogKind::Kafka => {
                 kafka::admin::refuse_unfit(&config.log.kafka, max_task)?;
                 let log = KafkaLog::connect(&config.log.kafka, max_task, queue_bytes)?;
+                if role.accepts() {
+                    log.read_requests();
+                }
                 let consumer = match role.works() {
                     true => Some(KafkaConsumer::new(&config.log.kafka, &log, limits, prefetch, max_task)?),
                     false => None,

@@ -13,7 +13,6 @@
 mod checkpoint;
 mod consumer;
 mod lanes;
-mod lock;
 mod lookup;
 mod plan;
 mod published;
@@ -33,7 +32,7 @@ pub use consumer::EmbeddedConsumer;
 
 use super::{
     AppendError, AppendFuture, ExtentFuture, JournalFuture, JournalRead, LogHealth, NewRecord, NotWritten,
-    ParkedRecord, ReadError, TaskLog,
+    ParkedRecord, ReadError, TaskLog, lock::DirLock,
 };
 use crate::{Error, config::EmbeddedConfig};
 use futures_util::future::BoxFuture;
@@ -83,7 +82,7 @@ impl EmbeddedLog {
         fs::create_dir_all(&config.dir).map_err(|error| {
             Error::Log(format!("cannot make {}: {error}; check log.embedded.dir", config.dir.display()))
         })?;
-        let lock = lock::DirLock::acquire(&config.dir)?;
+        let lock = DirLock::acquire(&config.dir, "log.embedded.dir")?;
         let (connection, found) = schema::open_writer(config)?;
         let unusable = |error: rusqlite::Error| {
             Error::Log(format!("cannot open the embedded log in {}: {error}", config.dir.display()))
@@ -218,7 +217,7 @@ struct Threads {
     shared: Arc<Shared>,
     due: Arc<checkpoint::Due>,
     running: Vec<JoinHandle<()>>,
-    _lock: lock::DirLock,
+    _lock: DirLock,
 }
 
 impl Threads {
@@ -227,7 +226,7 @@ impl Threads {
         checkpoints: rusqlite::Connection,
         room: wal::Room,
         due: Arc<checkpoint::Due>,
-        lock: lock::DirLock,
+        lock: DirLock,
     ) -> Result<Self, Error> {
         let shared = start.shared.clone();
         let mut threads = Self { shared: shared.clone(), due: due.clone(), running: Vec::new(), _lock: lock };

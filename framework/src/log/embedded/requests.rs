@@ -6,7 +6,7 @@ use crate::{
     config::EmbeddedConfig,
     log::{
         AppendError, Idempotency, IdempotencyKey, NotWritten, PayloadDigest,
-        idempotency::{Generations, Index},
+        idempotency::{Generations, Index, REUSED},
     },
 };
 use partita_core::Partition;
@@ -141,10 +141,7 @@ fn judge(value: &[u8], digest: &PayloadDigest) -> Known {
                 Known::Stored,
             )
         }
-        _ => refused(
-            NotWritten::Reused,
-            "this idempotency key came with another payload before; a new task needs a new one",
-        ),
+        _ => refused(NotWritten::Reused, REUSED),
     }
 }
 

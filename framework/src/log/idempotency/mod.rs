@@ -15,7 +15,13 @@ mod index;
 pub(crate) use generations::Generations;
 pub(crate) use index::Index;
 
+pub(crate) use super::lock::DirLock;
+
 use sha2::{Digest, Sha256};
+
+/// What to say of a key that belongs to another payload.
+pub(crate) const REUSED: &str =
+    "this idempotency key came with another payload before; a new task needs a new one";
 
 /// What makes an append idempotent: of all with the same key, one is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

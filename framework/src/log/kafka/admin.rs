@@ -4,6 +4,7 @@ mod shape;
 
 use super::{
     client::Context,
+    delivery::Target,
     settings::{RECORD_ROOM, Role, client_config},
     watch,
 };
@@ -34,6 +35,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the tasks of a topic made by `create_topics` are kept; what is parked, until somebody deletes it.
 const RETENTION_MS: &str = "604800000";
 const FOR_EVER: &str = "-1";
+/// The journal of requests has small records only, and every front door reads all of it.
+const MOST_REQUEST_PARTITIONS: u32 = 16;
 /// Whose clock a record's age goes by. By the front door's own, which is Kafka's default, tasks would be deleted early where it is
 /// behind, and refused where it is an hour ahead.
 const TIMESTAMP_TYPE: &str = "message.timestamp.type";
@@ -86,8 +89,22 @@ pub fn parking_topic(topic: &str) -> String {
     format!("{topic}.parked")
 }
 
-/// Makes the task topic and its parking topic where they are missing. Alters nothing that is there.
+/// The name of the topic that makes appends idempotent: the journal of requests.
+pub fn requests_topic(topic: &str) -> String {
+    format!("{topic}.requests")
+}
+
+/// Makes the task topic, its parking topic and its journal of requests where they are missing. Alters nothing that is there.
 pub fn create_topics(config: &KafkaConfig, max_task: u64) -> Result<Vec<TopicReport>, Error> {
+    create(config, max_task, &Target::ALL)
+}
+
+/// Makes the journal of requests, if it is not there.
+pub(super) fn create_requests_topic(config: &KafkaConfig, max_task: u64) -> Result<(), Error> {
+    create(config, max_task, &[Target::Requests]).map(drop)
+}
+
+fn create(config: &KafkaConfig, max_task: u64, targets: &[Target]) -> Result<Vec<TopicReport>, Error> {
     let client = client(config, max_task)?;
     let fail = |reason: String| Error::Log(reason);
     let metadata = client
@@ -95,15 +112,30 @@ pub fn create_topics(config: &KafkaConfig, max_task: u64) -> Result<Vec<TopicRep
         .fetch_metadata(None, TIMEOUT)
         .map_err(|error| fail(watch::unreachable(config, &error)))?;
     let replicas = config.replication_factor.unwrap_or(3.min(metadata.brokers().len() as u16)).max(1);
-    let topics = [config.topic.clone(), parking_topic(&config.topic)];
     let mut reports = Vec::new();
-    for topic in topics {
-        let largest = largest_record(max_task, &topic, config);
+    for target in targets {
+        let topic = target.topic(&config.topic);
         reports.push(match find(&metadata, &topic) {
             Some(there) => left_alone(there),
             None => {
-                let retention = if topic == config.topic { RETENTION_MS } else { FOR_EVER };
-                create_topic(&client, topic, config.partitions, replicas, largest, retention)?
+                let retention = match target {
+                    Target::Tasks => RETENTION_MS.to_owned(),
+                    Target::Parking => FOR_EVER.to_owned(),
+                    // A process that starts anew learns from it what it has to remember.
+                    Target::Requests => (2 * config.idempotency_window).as_millis().to_string(),
+                };
+                let partitions = match target {
+                    Target::Tasks | Target::Parking => config.partitions,
+                    Target::Requests => config.partitions.min(MOST_REQUEST_PARTITIONS),
+                };
+                create_topic(
+                    &client,
+                    topic,
+                    partitions,
+                    replicas,
+                    largest_record(max_task, *target),
+                    &retention,
+                )?
             }
         });
     }
@@ -211,7 +243,8 @@ pub(super) fn inspect(config: &KafkaConfig, max_task: u64, timeout: Duration) ->
         }
     };
     let mut findings = vec![brokers(&metadata)];
-    for topic in [config.topic.clone(), parking_topic(&config.topic)] {
+    for target in [Target::Tasks, Target::Parking] {
+        let topic = target.topic(&config.topic);
         match find(&metadata, &topic) {
             None => {
                 let (subject, detail) = (format!("topic {topic}"), "does not exist".to_owned());
@@ -223,11 +256,35 @@ pub(super) fn inspect(config: &KafkaConfig, max_task: u64, timeout: Duration) ->
                     metadata.brokers().len(),
                     &settings(&client, &ResourceSpecifier::Topic(&topic)),
                 );
-                findings.extend(shape.judge(&topic, config, largest_record(max_task, &topic, config)));
+                findings.extend(shape.judge(&topic, config, largest_record(max_task, target)));
             }
         }
     }
+    findings.push(requests(&client, &metadata, config));
     findings
+}
+
+/// The journal of requests matters to idempotent appends alone: nothing about it is a reason not to start.
+fn requests(client: &AdminClient<Context>, metadata: &Metadata, config: &KafkaConfig) -> Finding {
+    let topic = requests_topic(&config.topic);
+    let subject = format!("topic {topic}");
+    let Some(there) = find(metadata, &topic) else {
+        let detail = "does not exist: the first request with an idempotency key makes it".into();
+        return finding(Level::Warn, &subject, detail, "run `partita topics create`");
+    };
+    let settings = settings(client, &ResourceSpecifier::Topic(&topic));
+    let get = |name: &str| settings.iter().find(|(setting, _)| setting == name).map(|(_, value)| &value[..]);
+    let window = config.idempotency_window.as_millis() as i64;
+    let kept = get("retention.ms").and_then(|value| value.parse::<i64>().ok());
+    if get("cleanup.policy").is_some_and(|policy| policy.contains("compact")) {
+        let detail = "is compacted: claims and receipts of one request would be lost to each other".into();
+        return finding(Level::Warn, &subject, detail, "set cleanup.policy=delete on it");
+    }
+    if kept.is_some_and(|kept| kept != -1 && kept < window) {
+        let detail = "forgets before log.kafka.idempotency_window is over".into();
+        return finding(Level::Warn, &subject, detail, &format!("set retention.ms={} on it", 2 * window));
+    }
+    finding(Level::Ok, &subject, format!("{} partitions", there.partitions().len()), "")
 }
 
 /// What the task topic's retention goes by. `None` where this user may not read its settings, or no broker answers.
@@ -282,9 +339,13 @@ fn other_count_help(topic: &str, there: usize, expected: usize) -> String {
 }
 
 /// What the topics of one pipeline must be able to hold in one record.
-fn largest_record(max_task: u64, topic: &str, config: &KafkaConfig) -> u64 {
-    // A parked record carries its reason beside the record as it was.
-    max_task + if topic == config.topic { RECORD_ROOM } else { 2 * RECORD_ROOM }
+fn largest_record(max_task: u64, target: Target) -> u64 {
+    match target {
+        Target::Tasks => max_task + RECORD_ROOM,
+        // It carries its reason beside the record as it was.
+        Target::Parking => max_task + 2 * RECORD_ROOM,
+        Target::Requests => RECORD_ROOM,
+    }
 }
 
 fn brokers(metadata: &Metadata) -> Finding {

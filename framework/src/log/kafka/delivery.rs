@@ -1,5 +1,6 @@
 //! From an append to its answer: what librdkafka is lent, and what its delivery report means.
 
+use super::admin::{parking_topic, requests_topic};
 use crate::log::{AppendError, NotWritten, Receipt};
 use crate::memory::Reservation;
 use crate::metrics::{PRODUCER_ACK_DURATION_SECONDS, PRODUCER_DELIVERIES_TOTAL};
@@ -42,7 +43,7 @@ impl Delivery {
     }
 
     /// Answers. The bytes go back to the budget before anyone learns of it.
-    pub(super) fn end(self, outcome: Result<Receipt, AppendError>, meters: &[Meters; 2]) {
+    pub(super) fn end(self, outcome: Result<Receipt, AppendError>, meters: &[Meters; TARGETS]) {
         meters[self.topic as usize].count(&outcome, self.started);
         let Self { value, answer, _reservation, _pending, .. } = self;
         drop((value, _reservation, _pending));
@@ -57,6 +58,25 @@ pub(super) enum Target {
     Tasks = 0,
     /// The parking topic.
     Parking = 1,
+    /// The journal of requests.
+    Requests = 2,
+}
+
+/// How many there are.
+pub(super) const TARGETS: usize = Target::ALL.len();
+
+impl Target {
+    /// In the order of their numbers.
+    pub(super) const ALL: [Self; 3] = [Self::Tasks, Self::Parking, Self::Requests];
+
+    /// The topic's name, where the task topic has this one.
+    pub(super) fn topic(self, tasks: &str) -> String {
+        match self {
+            Self::Tasks => tasks.to_owned(),
+            Self::Parking => parking_topic(tasks),
+            Self::Requests => requests_topic(tasks),
+        }
+    }
 }
 
 /// How far the log is known to have got with a record that failed.
@@ -218,7 +238,7 @@ mod tests {
     #[tokio::test]
     async fn waiting_for_no_pending_appends_ends_when_the_last_is_answered() {
         let pending = Arc::new(Pending::default());
-        let meters = [Meters::new("t"), Meters::new("t.parked")];
+        let meters = Target::ALL.map(|target| Meters::new(&target.topic("t")));
         let (answer, receiver) = oneshot::channel();
         let delivery =
             Delivery::new(Target::Tasks, Partition(0), Bytes::from_static(b"abc"), None, &pending, answer);

@@ -7,7 +7,7 @@
 
 use super::{
     client::Context,
-    delivery::{Delivery, Meters, Persisted, outcome},
+    delivery::{Delivery, Meters, Persisted, TARGETS, outcome},
 };
 use rdkafka::{
     ClientConfig, ClientContext, IntoOpaque,
@@ -29,13 +29,13 @@ use std::{
 /// The context of a producer: it ends deliveries.
 pub(super) struct Deliveries {
     client: Context,
-    meters: Arc<[Meters; 2]>,
+    meters: Arc<[Meters; TARGETS]>,
     delivered: Arc<AtomicU64>,
 }
 
 impl Deliveries {
     /// `delivered` counts the records that were written.
-    pub(super) fn new(client: Context, meters: Arc<[Meters; 2]>, delivered: Arc<AtomicU64>) -> Self {
+    pub(super) fn new(client: Context, meters: Arc<[Meters; TARGETS]>, delivered: Arc<AtomicU64>) -> Self {
         Self { client, meters, delivered }
     }
 }

@@ -1,5 +1,5 @@
 //! What is looked up beside the stream of tasks: the parking topic, partition `p` of which is the journal of partition `p` of the task
-//! topic; and how far partitions reach.
+//! topic; how far partitions reach; and whether a claim to append was carried out.
 //!
 //! Asked only when a partition is assigned whose journal is not empty, and by what operators do: so one client on one thread serves all
 //! questions in turn, made at the first, and holds little more than the record it is at.
@@ -7,6 +7,7 @@
 use super::{
     admin::parking_topic,
     producer::PARKED_HEADER,
+    requests::{CLAIM_HEADER, claim_id},
     settings::{Role, client_config},
     watch::NoGroup,
 };
@@ -14,7 +15,7 @@ use crate::config::KafkaConfig;
 use crate::log::{Extent, ExtentFuture, JournalFuture, JournalPage, JournalRead, JournalRecord, ReadError};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
-use partita_core::{Offset, Partition, Position};
+use partita_core::{ClaimId, Offset, Partition, Position};
 use rdkafka::{
     TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
@@ -46,6 +47,7 @@ pub(super) struct Lookup {
 
 enum Question {
     Page(Page, oneshot::Sender<Result<JournalPage, ReadError>>),
+    Claim(Sought, oneshot::Sender<Result<Option<Offset>, ReadError>>),
     /// Of the task topic; and where a time is in it.
     Extent(Partition, Option<i64>, oneshot::Sender<Result<Extent, ReadError>>),
 }
@@ -55,6 +57,16 @@ struct Page {
     partition: Partition,
     from: Position,
     read: JournalRead,
+}
+
+/// A task's record that is looked for by the claim it was appended under.
+#[derive(Clone, Copy)]
+struct Sought {
+    partition: Partition,
+    from: Offset,
+    /// Records that the log took later are not looked at.
+    until_ms: i64,
+    claim: ClaimId,
 }
 
 impl Lookup {
@@ -78,6 +90,19 @@ impl Lookup {
             asked?;
             answered.await.unwrap_or_else(|_| Err(ended()))
         })
+    }
+
+    /// Where the record of this claim is in a partition of the task topic.
+    pub(super) async fn find_claim(
+        &self,
+        partition: Partition,
+        from: Offset,
+        until_ms: i64,
+        claim: ClaimId,
+    ) -> Result<Option<Offset>, ReadError> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Question::Claim(Sought { partition, from, until_ms, claim }, answer))?;
+        answered.await.unwrap_or_else(|_| Err(ended()))
     }
 
     /// Hands the question to the thread, which is started for it where there is none.
@@ -144,7 +169,10 @@ fn serve(mut reader: Reader, questions: &Receiver<Question>) {
                 let _ = answer
                     .send(reader.extent(partition, time_ms).map_err(|error| ReadError(error.to_string())));
             }
-            Question::Page(..) | Question::Extent(..) => {}
+            Question::Claim(sought, answer) if !answer.is_closed() => {
+                let _ = answer.send(reader.find(sought).map_err(ReadError));
+            }
+            Question::Page(..) | Question::Extent(..) | Question::Claim(..) => {}
         }
     }
 }
@@ -165,12 +193,52 @@ impl Reader {
         if self.at == Some((partition, from)) {
             return Ok(());
         }
+        self.assign(&self.topic.clone(), partition, from.0)
+    }
+
+    fn assign(&mut self, topic: &str, partition: Partition, from: u64) -> Result<(), String> {
         self.assigned = true;
         let mut list = TopicPartitionList::new();
-        let offset = rdkafka::Offset::Offset(from.0 as i64);
-        list.add_partition_offset(&self.topic, partition.0 as i32, offset)
+        list.add_partition_offset(topic, partition.0 as i32, rdkafka::Offset::Offset(from as i64))
             .and_then(|()| self.client.assign(&list))
             .map_err(|error| error.to_string())
+    }
+
+    /// Looks through the task topic for the record of a claim.
+    fn find(&mut self, sought: Sought) -> Result<Option<Offset>, String> {
+        let Sought { partition, from, until_ms, claim } = sought;
+        let extent = self.extent(partition, Some(until_ms)).map_err(|error| error.to_string())?;
+        let (from, until) = (from.0.max(extent.first.0), extent.at.unwrap_or(extent.end).0);
+        self.at = None;
+        if from >= until {
+            return Ok(None);
+        }
+        let tasks = self.tasks.clone();
+        self.assign(&tasks, partition, from)?;
+        let mut heard = Instant::now();
+        let mut last_error = "no answer from its leader".to_owned();
+        while heard.elapsed() < PATIENCE {
+            match self.client.poll(POLL) {
+                Some(Ok(message))
+                    if message.topic() == tasks && message.partition() == partition.0 as i32 =>
+                {
+                    heard = Instant::now();
+                    let offset = message.offset().max(0) as u64;
+                    if header(&message, CLAIM_HEADER).and_then(claim_id) == Some(claim) {
+                        return Ok(Some(Offset(offset)));
+                    }
+                    if offset + 1 >= until {
+                        return Ok(None);
+                    }
+                }
+                // Of a question before.
+                Some(Ok(_)) => {}
+                // A leader of a moment ago may not know yet how far its partition is stored.
+                Some(Err(KafkaError::PartitionEOF(_))) | None => {}
+                Some(Err(error)) => last_error = error.to_string(),
+            }
+        }
+        Err(format!("partition {partition} of {tasks}: {last_error}"))
     }
 
     fn extent(&self, partition: Partition, time_ms: Option<i64>) -> KafkaResult<Extent> {
@@ -199,7 +267,9 @@ impl Reader {
         let mut last_error = "no answer from its leader".to_owned();
         while page.records.len() < PAGE && !page.at_end {
             match self.client.poll(POLL) {
-                Some(Ok(message)) if message.partition() == partition.0 as i32 => {
+                Some(Ok(message))
+                    if message.topic() == self.topic && message.partition() == partition.0 as i32 =>
+                {
                     heard = Instant::now();
                     if !page.takes(message.payload_len() as u64, read) {
                         // It was taken from the client, so reading on from it needs another assignment.
@@ -237,10 +307,12 @@ impl Reader {
     }
 }
 
+fn header<'m>(message: &'m BorrowedMessage<'_>, name: &str) -> Option<&'m [u8]> {
+    message.headers()?.iter().find(|header| header.key == name)?.value
+}
+
 fn record(message: &BorrowedMessage<'_>, read: JournalRead) -> JournalRecord {
-    let header = message.headers().and_then(|headers| {
-        headers.iter().find(|header| header.key == PARKED_HEADER).and_then(|header| header.value)
-    });
+    let header = header(message, PARKED_HEADER);
     let value = message.payload().unwrap_or_default();
     JournalRecord {
         position: Position(message.offset().max(0) as u64),

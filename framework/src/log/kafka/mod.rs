@@ -1,6 +1,7 @@
 //! The Kafka log.
 //!
-//! rdkafka lives here and nowhere else, and its types do not leave. `producer` is the writing half, `consumer` the reading half, `lookup` reads what was parked;
+//! rdkafka lives here and nowhere else, and its types do not leave. `producer` is the writing half, `consumer` the reading half, `lookup` reads what was parked,
+//! `requests` makes appends idempotent;
 //! `watch` tells both whether the cluster and the topic are what they must be, `settings` is the one table of librdkafka's
 //! properties. What speaks to librdkafka's C API directly is in `native` (the group consumer), `lend` (records handed over
 //! without a copy), `topic_id` and `native_config`.
@@ -14,6 +15,7 @@ mod lookup;
 mod native;
 mod native_config;
 mod producer;
+mod requests;
 mod settings;
 #[cfg(test)]
 mod tests;

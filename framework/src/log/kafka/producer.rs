@@ -5,11 +5,11 @@
 //! their timeout. The parking topic has a producer of its own, made when the first task is parked.
 
 use super::{
-    admin::parking_topic,
     client::{Context, OnError},
-    delivery::{Delivery, Meters, Pending, Target, kind},
+    delivery::{Delivery, Meters, Pending, TARGETS, Target, kind},
     lend::{Deliveries, Lender},
     lookup::Lookup,
+    requests::{Append, Requests, release},
     settings::{Role, client_config},
     watch::{Identity, Standing, Trouble, Watch},
 };
@@ -44,7 +44,8 @@ pub(super) const PARKED_HEADER: &str = "partita-parked";
 /// A task topic and its parking topic, to write to.
 pub struct KafkaLog {
     shared: Arc<Shared>,
-    lookup: Lookup,
+    lookup: Arc<Lookup>,
+    max_task: u64,
 }
 
 /// The producers, each made at its first use.
@@ -52,34 +53,50 @@ struct Writers {
     /// A partition always has the same one, which keeps its order.
     tasks: Box<[Slot]>,
     parking: Slot,
+    requests: Slot,
 }
 
 type Slot = RwLock<Option<Arc<Lender>>>;
 
 impl Writers {
     fn new(producers: u32) -> Self {
-        Self { tasks: (0..producers.max(1)).map(|_| Slot::default()).collect(), parking: Slot::default() }
+        Self {
+            tasks: (0..producers.max(1)).map(|_| Slot::default()).collect(),
+            parking: Slot::default(),
+            requests: Slot::default(),
+        }
     }
 
     fn of(&self, target: Target, partition: Partition) -> &Slot {
         match target {
             Target::Tasks => &self.tasks[partition.0 as usize % self.tasks.len()],
             Target::Parking => &self.parking,
+            Target::Requests => &self.requests,
         }
     }
 
     fn all(&self) -> impl Iterator<Item = (&Slot, Target)> {
         let tasks = self.tasks.iter().map(|slot| (slot, Target::Tasks));
-        tasks.chain([(&self.parking, Target::Parking)])
+        tasks.chain([(&self.parking, Target::Parking), (&self.requests, Target::Requests)])
     }
 }
 
-struct Shared {
+/// A record on its way to a topic.
+pub(super) struct Record<'a> {
+    pub(super) key: &'a [u8],
+    pub(super) value: Bytes,
+    pub(super) reservation: Option<Reservation>,
+    pub(super) header: Option<(&'static str, Bytes)>,
+}
+
+/// What the log's threads and calls share.
+pub(super) struct Shared {
+    pub(super) requests: Arc<Requests>,
     config: KafkaConfig,
     client_config: ClientConfig,
     writers: Writers,
     pending: Arc<Pending>,
-    meters: Arc<[Meters; 2]>,
+    meters: Arc<[Meters; TARGETS]>,
     delivered: Arc<AtomicU64>,
     health: Mutex<LogHealth>,
     ready: AtomicBool,
@@ -103,10 +120,11 @@ impl KafkaLog {
         let watch = Watch::new(config, max_task, identity.clone())?;
         let (alarm, alarms) = bounded(1);
         let alarmed = Arc::new(AtomicBool::new(false));
-        let meters = Arc::new([Meters::new(&config.topic), Meters::new(&parking_topic(&config.topic))]);
+        let meters = Arc::new(Target::ALL.map(|target| Meters::new(&target.topic(&config.topic))));
         let delivered = Arc::new(AtomicU64::new(0));
         let waiting = format!("waiting for the Kafka brokers at {}", config.bootstrap_servers);
         let shared = Arc::new(Shared {
+            requests: Arc::new(Requests::new(config)),
             config: config.clone(),
             client_config,
             writers: Writers::new(config.producers),
@@ -129,7 +147,17 @@ impl KafkaLog {
             let shared = shared.clone();
             move || shared.keep_watch(watch, &alarms)
         })?;
-        Ok(Arc::new(Self { shared, lookup: Lookup::new(config, max_task) }))
+        Ok(Arc::new(Self { shared, lookup: Arc::new(Lookup::new(config, max_task)), max_task }))
+    }
+
+    /// Reads the journal of requests from now on, if there is one: not only from the first idempotent append on.
+    pub fn read_requests(&self) {
+        let shared = Arc::downgrade(&self.shared);
+        self.shared.requests.start_once(self.max_task, move |key, claim| {
+            if let Some(shared) = shared.upgrade() {
+                release(&shared, key, claim);
+            }
+        });
     }
 
     pub(super) fn identity(&self) -> Identity {
@@ -151,13 +179,31 @@ impl TaskLog for KafkaLog {
     }
 
     fn append(&self, partition: Partition, record: NewRecord) -> AppendFuture {
-        let NewRecord { key, value, reservation, .. } = record;
-        self.shared.write(partition, &key, value, reservation, None)
+        let Some(idempotency) = record.idempotency else {
+            let NewRecord { key, value, reservation, .. } = record;
+            let record = Record { key: &key, value, reservation, header: None };
+            return self.shared.write(Target::Tasks, partition, record);
+        };
+        if let Err(error) = self.shared.admit(Target::Tasks, partition) {
+            return Box::pin(ready(Err(error)));
+        }
+        self.read_requests();
+        let (shared, lookup) = (self.shared.clone(), self.lookup.clone());
+        let append = Append { shared, lookup, partition, idempotency }.run(record);
+        match tokio::runtime::Handle::try_current() {
+            // It goes on where its caller is gone.
+            Ok(runtime) => {
+                let append = runtime.spawn(append);
+                Box::pin(async move { append.await.unwrap_or_else(|_| Err(dropped())) })
+            }
+            Err(_) => Box::pin(append),
+        }
     }
 
     fn park(&self, partition: Partition, record: ParkedRecord) -> AppendFuture {
         let ParkedRecord { key, value, parked } = record;
-        self.shared.write(partition, &key, value, None, Some(parked))
+        let header = Some((PARKED_HEADER, parked));
+        self.shared.write(Target::Parking, partition, Record { key: &key, value, reservation: None, header })
     }
 
     fn journal(&self, partition: Partition, from: Position, read: JournalRead) -> JournalFuture {
@@ -188,20 +234,13 @@ impl Drop for KafkaLog {
     fn drop(&mut self) {
         self.shared.closing.store(true, Ordering::SeqCst);
         self.shared.stop.store(true, Ordering::SeqCst);
+        self.shared.requests.stop();
         let _ = self.shared.alarm.try_send(());
     }
 }
 
 impl Shared {
-    fn write(
-        &self,
-        partition: Partition,
-        key: &Bytes,
-        value: Bytes,
-        reservation: Option<Reservation>,
-        parked: Option<Bytes>,
-    ) -> AppendFuture {
-        let target = if parked.is_some() { Target::Parking } else { Target::Tasks };
+    pub(super) fn write(&self, target: Target, partition: Partition, record: Record<'_>) -> AppendFuture {
         if let Err(error) = self.admit(target, partition) {
             return Box::pin(ready(Err(error)));
         }
@@ -210,10 +249,11 @@ impl Shared {
             Err(error) => return Box::pin(ready(Err(error))),
         };
         let (answer, receiver) = oneshot::channel();
+        let Record { key, value, reservation, header } = record;
         let delivery = Box::new(Delivery::new(target, partition, value, reservation, &self.pending, answer));
-        let taken = match &parked {
+        let taken = match &header {
             None => writer.produce(key, delivery),
-            Some(parked) => writer.produce_with_header(key, delivery, PARKED_HEADER, parked),
+            Some((name, header)) => writer.produce_with_header(key, delivery, name, header),
         };
         if let Err((code, delivery)) = taken {
             if code == RDKafkaErrorCode::Fatal {
@@ -227,7 +267,8 @@ impl Shared {
     /// Refuses what could only wait for its timeout.
     fn admit(&self, target: Target, partition: Partition) -> Result<(), AppendError> {
         let refuse = |code, reason: String| Err(AppendError::NotWritten { code, reason });
-        if self.closing.load(Ordering::SeqCst) {
+        // What becomes of a request that is under way is still noted.
+        if self.closing.load(Ordering::SeqCst) && target != Target::Requests {
             return refuse(NotWritten::Closing, "this process is shutting down".into());
         }
         if partition.0 >= self.config.partitions {
@@ -265,11 +306,10 @@ impl Shared {
     }
 
     fn make_writer(&self, target: Target) -> KafkaResult<Arc<Lender>> {
-        let parking = parking_topic(&self.config.topic);
-        let topic = if target == Target::Parking { &parking } else { &self.config.topic };
+        let topic = target.topic(&self.config.topic);
         let context = context(&self.alarmed, &self.alarm);
         let deliveries = Deliveries::new(context, self.meters.clone(), self.delivered.clone());
-        Lender::new(&self.client_config, topic, deliveries).map(Arc::new)
+        Lender::new(&self.client_config, &topic, deliveries).map(Arc::new)
     }
 
     fn set_health(&self, health: LogHealth) {

@@ -86,6 +86,8 @@ pub(super) enum Role {
     },
     /// Reads the parking topic, in no group.
     Lookup,
+    /// Reads the journal of requests, in no group.
+    Requests,
     /// Asks about topics, and nothing else.
     Admin,
 }
@@ -99,6 +101,7 @@ pub(super) fn client_config(config: &KafkaConfig, role: Role, max_task: u64) -> 
         Role::Producer { queue_bytes } => producer(config, queue_bytes, record_max, &mut properties),
         Role::Consumer { prefetch_bytes } => consumer(config, prefetch_bytes, record_max, &mut properties),
         Role::Lookup => lookup(config, record_max, &mut properties),
+        Role::Requests => requests(config, &mut properties),
         Role::Admin => {
             // A request that hangs must fail soon: this client is how a broker that is away is noticed.
             properties.insert("socket.timeout.ms".into(), "3000".into());
@@ -259,6 +262,24 @@ fn lookup(config: &KafkaConfig, record_max: u64, out: &mut BTreeMap<String, Stri
     ]));
 }
 
+/// Small records that are to be heard of at once, and at their end nothing.
+fn requests(config: &KafkaConfig, out: &mut BTreeMap<String, String>) {
+    out.extend(defaults(&[
+        // As for the lookup.
+        ("group.id", &config.group),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("auto.offset.reset", "earliest"),
+        ("check.crcs", "true"),
+        ("fetch.wait.max.ms", "500"),
+        ("fetch.error.backoff.ms", "50"),
+        ("fetch.queue.backoff.ms", "10"),
+        ("queued.max.messages.kbytes", "2048"),
+        ("fetch.max.bytes", &(1 << 20).to_string()),
+        ("fetch.message.max.bytes", &(256 << 10).to_string()),
+    ]));
+}
+
 fn kbytes(bytes: u64) -> String {
     (bytes / 1024).clamp(1, 2_097_151).to_string()
 }
@@ -296,10 +317,11 @@ mod tests {
         verify(&config(&[(name, value)])).expect_err(name).to_string()
     }
 
-    const ROLES: [Role; 4] = [
+    const ROLES: [Role; 5] = [
         Role::Producer { queue_bytes: 64 << 20 },
         Role::Consumer { prefetch_bytes: 128 << 20 },
         Role::Lookup,
+        Role::Requests,
         Role::Admin,
     ];
 
@@ -339,7 +361,9 @@ mod tests {
             for role in ROLES {
                 let settings = client_config(&config, role, 100_000_000).expect("accepted");
                 let kind = match role {
-                    Role::Consumer { .. } | Role::Lookup => rdkafka::types::RDKafkaType::RD_KAFKA_CONSUMER,
+                    Role::Consumer { .. } | Role::Lookup | Role::Requests => {
+                        rdkafka::types::RDKafkaType::RD_KAFKA_CONSUMER
+                    }
                     _ => rdkafka::types::RDKafkaType::RD_KAFKA_PRODUCER,
                 };
                 let native = settings.create_native_config().expect("known");

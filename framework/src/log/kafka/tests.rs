@@ -2,7 +2,7 @@
 
 use super::{
     client::{Context, OnError},
-    delivery::{Delivery, Meters, Pending, Target},
+    delivery::{Delivery, Meters, Pending, TARGETS, Target},
     lend::{Deliveries, Lender},
     native::{NativeConsumer, Polled},
     settings::{Role, client_config},
@@ -40,7 +40,7 @@ fn cluster() -> (MockCluster<'static, DefaultProducerContext>, KafkaConfig) {
 struct Writing {
     lender: Lender,
     pending: Arc<Pending>,
-    meters: Arc<[Meters; 2]>,
+    meters: Arc<[Meters; TARGETS]>,
 }
 
 type Answer = oneshot::Receiver<Result<Receipt, AppendError>>;
@@ -48,7 +48,7 @@ type Answer = oneshot::Receiver<Result<Receipt, AppendError>>;
 fn writing(config: &KafkaConfig) -> Writing {
     let role = Role::Producer { queue_bytes: 1 << 20 };
     let settings = client_config(config, role, 1 << 20).expect("accepted");
-    let meters = Arc::new([Meters::new("tasks"), Meters::new("tasks.parked")]);
+    let meters = Arc::new(Target::ALL.map(|target| Meters::new(&target.topic("tasks"))));
     let nothing: OnError = Arc::new(|_, _| ());
     let context = Deliveries::new(Context::new(nothing), meters.clone(), Arc::<AtomicU64>::default());
     let lender = Lender::new(&settings, "tasks", context).expect("a producer");

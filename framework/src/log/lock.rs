@@ -7,19 +7,19 @@ use std::{
     path::Path,
 };
 
-/// The exclusive use of a log directory, until this is dropped or the process dies in any way.
+/// The exclusive use of a directory, until this is dropped or the process dies in any way.
 #[derive(Debug)]
-pub(super) struct DirLock {
+pub(crate) struct DirLock {
     _file: File,
 }
 
 impl DirLock {
-    /// Locks `dir`, or says who has it.
-    pub(super) fn acquire(dir: &Path) -> Result<Self, Error> {
+    /// Locks `dir`, which `setting` names, or says who has it.
+    pub(crate) fn acquire(dir: &Path, setting: &str) -> Result<Self, Error> {
         let path = dir.join("lock");
         let failed = |error: std::io::Error| {
             Error::Log(format!(
-                "cannot lock {}: {error}; check log.embedded.dir and its permissions",
+                "cannot lock {}: {error}; check {setting} and its permissions",
                 path.display()
             ))
         };
@@ -33,7 +33,7 @@ impl DirLock {
             .map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => return Err(in_use(dir, &mut file)),
+            Err(TryLockError::WouldBlock) => return Err(in_use(dir, setting, &mut file)),
             Err(TryLockError::Error(error)) => return Err(failed(error)),
         }
         file.set_len(0).map_err(failed)?;
@@ -43,7 +43,7 @@ impl DirLock {
     }
 }
 
-fn in_use(dir: &Path, file: &mut File) -> Error {
+fn in_use(dir: &Path, setting: &str, file: &mut File) -> Error {
     let mut owner = String::new();
     // A pid is a few digits; whatever else the file holds is not shown.
     let _ = file.take(20).read_to_string(&mut owner);
@@ -52,7 +52,7 @@ fn in_use(dir: &Path, file: &mut File) -> Error {
         Err(_) => "pid not known".to_owned(),
     };
     Error::Log(format!(
-        "the embedded log in {} is in use by another partita process ({owner}); stop it or use another log.embedded.dir",
+        "{} is in use by another partita process ({owner}); stop it or use another {setting}",
         dir.display()
     ))
 }

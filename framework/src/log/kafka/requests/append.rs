@@ -1,0 +1,199 @@
+//! One idempotent append, step by step: known already? else claimed, appended, and noted where.
+
+use super::{
+    super::{
+        delivery::Target,
+        lookup::Lookup,
+        producer::{Record, Shared},
+    },
+    Requests, note, refused,
+};
+use crate::log::{AppendError, Idempotency, IdempotencyKey, NewRecord, NotWritten, Receipt};
+use partita_core::{ClaimId, Offset, Partition, RequestClaim, RequestNote, RequestVerdict};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// The header of a task's record that names the claim it was appended under.
+pub(in super::super) const CLAIM_HEADER: &str = "partita-claim";
+/// How often a request is looked at again after another claimed it first.
+const ROUNDS: usize = 8;
+/// How far beyond the time of a claim its record is looked for, by the brokers' clocks.
+const SLACK: Duration = Duration::from_secs(600);
+
+/// What one append needs.
+pub(in super::super) struct Append {
+    pub(in super::super) shared: Arc<Shared>,
+    pub(in super::super) lookup: Arc<Lookup>,
+    pub(in super::super) partition: Partition,
+    pub(in super::super) idempotency: Idempotency,
+}
+
+impl Append {
+    fn requests(&self) -> &Requests {
+        &self.shared.requests
+    }
+
+    pub(in super::super) async fn run(self, record: NewRecord) -> Result<Receipt, AppendError> {
+        self.requests().ready().await?;
+        for _ in 0..ROUNDS {
+            let replaces = match self.judge()? {
+                RequestVerdict::Claim => None,
+                RequestVerdict::InFlight => return Err(in_flight()),
+                RequestVerdict::Repeated(offset) => return Ok(self.repeated(offset)),
+                RequestVerdict::Reused => return Err(reused()),
+                RequestVerdict::Look(claim) => match self.look(claim).await? {
+                    Some(offset) if claim.digest == self.idempotency.digest.0 => {
+                        return Ok(self.repeated(offset));
+                    }
+                    Some(_) => return Err(reused()),
+                    None => Some(claim.id),
+                },
+            };
+            let sent = Instant::now();
+            let claim = self.requests().new_claim();
+            if self.claim(claim, replaces, sent).await? {
+                return self.append(claim, sent, record).await;
+            }
+        }
+        Err(in_flight())
+    }
+
+    fn judge(&self) -> Result<RequestVerdict, AppendError> {
+        let Idempotency { key, digest } = &self.idempotency;
+        let requests = self.requests();
+        let verdict = requests.with_book(|book| {
+            let known = book.find(key)?;
+            let verdict = known.state.judge(digest.0, known.since.elapsed(), &requests.times);
+            Ok((verdict, book.is_full()))
+        });
+        match verdict.map_err(unreadable)? {
+            (RequestVerdict::Claim, true) => {
+                let reason =
+                    "the index of idempotency keys cannot be written: check log.kafka.idempotency_dir";
+                Err(refused(NotWritten::Busy, reason.into()))
+            }
+            (verdict, _) => Ok(verdict),
+        }
+    }
+
+    /// Whether this claim holds the request.
+    async fn claim(
+        &self,
+        id: ClaimId,
+        replaces: Option<ClaimId>,
+        sent: Instant,
+    ) -> Result<bool, AppendError> {
+        let requests = self.requests();
+        let (from, digest) = (requests.end_of(self.partition), self.idempotency.digest.0);
+        let claim = RequestClaim { id, digest, from, at_ms: 0 };
+        let held = requests.with_book(|book| Ok(book.wait_for(id))).map_err(unreadable)?;
+        // However this ends, nobody waits for it then.
+        let _waiting = GiveUp { requests, id };
+        let written = self.note(RequestNote::Claimed(claim, replaces));
+        let answer = async {
+            match written.await {
+                Ok(_) => held.await.map_err(|_| unreadable("it was closed".into())),
+                // A claim that is written after all is released when it is read.
+                Err(AppendError::NotWritten { code, reason }) => {
+                    Err(refused(code, format!("the request could not be noted: {reason}")))
+                }
+                Err(AppendError::Unknown { reason }) => {
+                    Err(refused(NotWritten::Away, format!("the request could not be noted: {reason}")))
+                }
+            }
+        };
+        let patience = requests.times.claim.saturating_sub(sent.elapsed());
+        tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| {
+            let reason = format!("the journal of requests, {}, did not answer in time", requests.topic);
+            Err(refused(NotWritten::Away, reason))
+        })
+    }
+
+    async fn append(&self, claim: ClaimId, sent: Instant, record: NewRecord) -> Result<Receipt, AppendError> {
+        let requests = self.requests();
+        if sent.elapsed() >= requests.times.claim {
+            self.tell(RequestNote::Released(claim));
+            let reason = "this process stood still while the request was being noted";
+            return Err(refused(NotWritten::Busy, reason.into()));
+        }
+        let NewRecord { key, value, reservation, .. } = record;
+        let header = Some((CLAIM_HEADER, claim.0.to_be_bytes().to_vec().into()));
+        let record = Record { key: &key, value, reservation, header };
+        let answer = self.shared.write(Target::Tasks, self.partition, record).await;
+        match &answer {
+            Ok(receipt) => {
+                requests.note_end(self.partition, receipt.offset.next());
+                self.tell(RequestNote::Stored(self.idempotency.digest.0, receipt.offset));
+            }
+            Err(AppendError::NotWritten { .. }) => self.tell(RequestNote::Released(claim)),
+            // Whoever comes again looks whether it was.
+            Err(AppendError::Unknown { .. }) => {}
+        }
+        answer
+    }
+
+    /// Looks in the log for the record of a claim that was cut short, and notes where it is.
+    async fn look(&self, claim: RequestClaim) -> Result<Option<Offset>, AppendError> {
+        let until_ms = claim.at_ms + (self.requests().times.settled_after() + SLACK).as_millis() as i64;
+        let found = self.lookup.find_claim(self.partition, claim.from, until_ms, claim.id).await;
+        let found = found.map_err(|error| refused(NotWritten::Away, error.to_string()))?;
+        if let Some(offset) = found {
+            self.tell(RequestNote::Stored(claim.digest, offset));
+        }
+        Ok(found)
+    }
+
+    fn repeated(&self, offset: Offset) -> Receipt {
+        Receipt { partition: self.partition, offset, repeated: true }
+    }
+
+    /// Writes to the journal and waits for nothing: what gets lost is found out later.
+    fn tell(&self, note: RequestNote) {
+        drop(self.note(note));
+    }
+
+    fn note(&self, note: RequestNote) -> crate::log::AppendFuture {
+        write_note(&self.shared, self.idempotency.key, note)
+    }
+}
+
+/// Gives up a claim of this process that nobody waits for.
+pub(in super::super) fn release(shared: &Shared, key: IdempotencyKey, claim: ClaimId) {
+    drop(write_note(shared, key, RequestNote::Released(claim)));
+}
+
+fn write_note(shared: &Shared, key: IdempotencyKey, note: RequestNote) -> crate::log::AppendFuture {
+    let partition = shared.requests.partition_of(&key);
+    let value = note::encode(note).into();
+    let record = Record { key: &key.0, value, reservation: None, header: None };
+    shared.write(Target::Requests, partition, record)
+}
+
+struct GiveUp<'a> {
+    requests: &'a Requests,
+    id: ClaimId,
+}
+
+impl Drop for GiveUp<'_> {
+    fn drop(&mut self) {
+        let _ = self.requests.with_book(|book| {
+            book.give_up(self.id);
+            Ok(())
+        });
+    }
+}
+
+fn in_flight() -> AppendError {
+    let reason = "a request with this idempotency key is under way, or its outcome is not known yet; try again for its receipt";
+    refused(NotWritten::InFlight, reason.into())
+}
+
+fn reused() -> AppendError {
+    refused(NotWritten::Reused, crate::log::idempotency::REUSED.into())
+}
+
+fn unreadable(reason: String) -> AppendError {
+    refused(NotWritten::NotReady, format!("the journal of requests cannot be read: {reason}"))
+}
