@@ -1,7 +1,7 @@
 //! Appends to the embedded log beside a bare SQLite group commit, in turns.
 //!
 //! `cargo bench --profile dev -p partita --bench embedded [-- SECONDS]`. Bare: one thread, one table, one transaction for whatever waits,
-//! `synchronous=FULL`, SQLite's own page size and checkpoints.
+//! `synchronous=FULL`, SQLite's own page size and checkpoints. `BENCH_SIZE` picks a size, `BENCH_IDEMPOTENT=1` gives each append a key.
 #![allow(clippy::print_stdout, clippy::unwrap_used)]
 
 use bytes::Bytes;
@@ -10,12 +10,15 @@ use futures_util::future::{BoxFuture, join_all};
 use partita::{
     config::EmbeddedConfig,
     core::{DeliveryLimits, Partition},
-    log::{NewRecord, TaskLog, embedded::EmbeddedLog},
+    log::{Idempotency, IdempotencyKey, NewRecord, PayloadDigest, TaskLog, embedded::EmbeddedLog},
 };
 use std::{
     cell::RefCell,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 use tokio::sync::oneshot;
@@ -39,6 +42,7 @@ type Append = Arc<dyn Fn(u32, Bytes) -> BoxFuture<'static, ()>>;
 
 fn main() {
     let seconds: f64 = std::env::args().filter_map(|argument| argument.parse().ok()).next().unwrap_or(3.0);
+    let idempotent = std::env::var_os("BENCH_IDEMPOTENT").is_some();
     let filter: Option<usize> = std::env::var("BENCH_SIZE").ok().and_then(|size| size.parse().ok());
     println!(
         "{:>9} {:>8} {:>12} {:>8} {:>14} {:>14}",
@@ -59,13 +63,15 @@ fn main() {
             let limits = DeliveryLimits { partition_records: 1, partition_bytes: 1, total_bytes: 1 };
             let opened = EmbeddedLog::open(&config, limits).unwrap();
             let log = opened.log.clone();
+            let appended = AtomicU64::new(0);
             let append: Append = Arc::new(move |partition, value| {
-                let record = NewRecord {
-                    key: Bytes::from_static(b"key-12345"),
-                    value,
-                    reservation: None,
-                    idempotency: None,
-                };
+                let number = appended.fetch_add(1, Ordering::Relaxed);
+                let idempotency = idempotent.then(|| Idempotency {
+                    key: IdempotencyKey::of_request(b"key-12345", "bench", number),
+                    digest: PayloadDigest::of(&value),
+                });
+                let key = Bytes::from_static(b"key-12345");
+                let record = NewRecord { key, value, reservation: None, idempotency };
                 let answer = log.append(Partition(partition), record);
                 Box::pin(async move {
                     answer.await.unwrap();

@@ -1,6 +1,6 @@
 //! The files of the index: `requests-<number>.db`, the last one written to, the one before it only read.
 
-use super::IdempotencyKey;
+use super::{IdempotencyKey, filter::Filter};
 use crate::Error;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Result};
 use std::{
@@ -72,6 +72,17 @@ impl Generations {
         self.number
     }
 
+    /// The filters of the generation that is written to and of the one before it.
+    pub(super) fn filters(&self) -> Result<Filters> {
+        let mut former = Filter::default();
+        if path(&self.dir, self.number - 1).exists() {
+            fill(&open_reader(&self.dir, self.number - 1)?, &mut former)?;
+        }
+        let mut current = Filter::default();
+        fill(&self.current, &mut current)?;
+        Ok(Filters { number: self.number, current, former })
+    }
+
     /// Where they are.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
@@ -125,6 +136,37 @@ impl Generations {
             }
         }
         Ok(())
+    }
+}
+
+fn fill(connection: &Connection, filter: &mut Filter) -> Result<()> {
+    let mut keys = connection.prepare("SELECT key FROM requests")?;
+    let mut rows = keys.query([])?;
+    while let Some(row) = rows.next()? {
+        filter.insert(&IdempotencyKey(row.get(0)?));
+    }
+    Ok(())
+}
+
+/// What is certainly not in the generations.
+pub(super) struct Filters {
+    number: u64,
+    current: Filter,
+    former: Filter,
+}
+
+impl Filters {
+    pub(super) fn may_have(&self, key: &IdempotencyKey) -> bool {
+        self.current.may_have(key) || self.former.may_have(key)
+    }
+
+    /// Notes what was merged into the generation of this number.
+    pub(super) fn merged<'k>(&mut self, number: u64, keys: impl Iterator<Item = &'k IdempotencyKey>) {
+        if number != self.number {
+            self.number = number;
+            self.former = std::mem::take(&mut self.current);
+        }
+        keys.for_each(|key| self.current.insert(key));
     }
 }
 

@@ -3,7 +3,7 @@
 
 use super::{
     IdempotencyKey,
-    generations::{Generations, Readers, Value},
+    generations::{Filters, Generations, Readers, Value},
 };
 use crate::Error;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
@@ -26,14 +26,24 @@ pub(crate) struct Index {
     recent: HashMap<IdempotencyKey, Value>,
     merging: Option<Arc<Merge>>,
     readers: Readers,
+    /// Until they are made everything is looked for.
+    filters: Option<Filters>,
     merges: Option<Sender<Arc<Merge>>>,
-    merged: Receiver<u64>,
+    news: Receiver<News>,
     merger: Option<JoinHandle<()>>,
 }
 
 struct Merge {
     entries: HashMap<IdempotencyKey, Value>,
     position: Vec<u8>,
+}
+
+/// What the merger has done.
+enum News {
+    /// Before its first merge.
+    Filters(Filters),
+    /// Into the generation of this number.
+    Merged(u64),
 }
 
 impl Index {
@@ -46,13 +56,13 @@ impl Index {
             ))
         })?;
         let (merges, to_merge) = bounded(1);
-        let (done, merged) = bounded(1);
+        let (news_of_merger, news) = bounded(2);
         let merger = thread::Builder::new()
             .name("requests-merge".into())
-            .spawn(move || merge_all(generations, &to_merge, &done))
+            .spawn(move || merge_all(generations, &to_merge, &news_of_merger))
             .map_err(Error::Thread)?;
-        let (recent, merging) = (HashMap::new(), None);
-        Ok(Self { recent, merging, readers, merges: Some(merges), merged, merger: Some(merger) })
+        let (recent, merging, filters) = (HashMap::new(), None, None);
+        Ok(Self { recent, merging, readers, filters, merges: Some(merges), news, merger: Some(merger) })
     }
 
     /// What is remembered of a request.
@@ -60,6 +70,7 @@ impl Index {
         let in_memory = self.recent.get(key).or_else(|| self.merging.as_ref()?.entries.get(key));
         match in_memory {
             Some(value) => Ok(Some(value.clone())),
+            None if self.filters.as_ref().is_some_and(|filters| !filters.may_have(key)) => Ok(None),
             None => self.readers.find(key),
         }
     }
@@ -77,10 +88,19 @@ impl Index {
     /// To be called now and then. `position`: up to where the log's requests have been remembered. Returns the position up to which they
     /// are on the disk, where that is news.
     pub(crate) fn turn(&mut self, position: impl FnOnce() -> Vec<u8>) -> rusqlite::Result<Option<Vec<u8>>> {
-        let mut news = None;
-        if let Ok(number) = self.merged.try_recv() {
-            self.readers.turn_to(number)?;
-            news = self.merging.take().map(|merge| merge.position.clone());
+        let mut on_disk = None;
+        match self.news.try_recv() {
+            Ok(News::Filters(filters)) => self.filters = Some(filters),
+            Ok(News::Merged(number)) => {
+                self.readers.turn_to(number)?;
+                if let Some(merge) = self.merging.take() {
+                    if let Some(filters) = &mut self.filters {
+                        filters.merged(number, merge.entries.keys());
+                    }
+                    on_disk = Some(merge.position.clone());
+                }
+            }
+            Err(_) => {}
         }
         if self.merging.is_none()
             && self.recent.len() >= MERGE
@@ -91,7 +111,7 @@ impl Index {
             let _ = merges.try_send(merge.clone());
             self.merging = Some(merge);
         }
-        Ok(news)
+        Ok(on_disk)
     }
 }
 
@@ -106,8 +126,16 @@ impl Drop for Index {
     }
 }
 
-/// The merger's thread. Answers each merge by the number of the generation that is written to.
-fn merge_all(mut generations: Generations, merges: &Receiver<Arc<Merge>>, merged: &Sender<u64>) {
+/// The merger's thread.
+fn merge_all(mut generations: Generations, merges: &Receiver<Arc<Merge>>, news: &Sender<News>) {
+    match generations.filters() {
+        Ok(filters) => {
+            let _ = news.send(News::Filters(filters));
+        }
+        Err(error) => {
+            tracing::warn!(%error, "idempotency keys are looked for without a filter: it could not be made")
+        }
+    }
     while let Ok(merge) = merges.recv() {
         let mut entries: Vec<_> = merge.entries.iter().map(|(key, value)| (*key, value.clone())).collect();
         // In the order of the pages they go to.
@@ -118,7 +146,7 @@ fn merge_all(mut generations: Generations, merges: &Receiver<Arc<Merge>>, merged
                 return;
             }
         }
-        let _ = merged.send(generations.number());
+        let _ = news.send(News::Merged(generations.number()));
     }
 }
 

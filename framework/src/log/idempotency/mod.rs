@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! remember -> recent (memory) -> merger's thread -> a generation (SQLite file beside the log)
-//! find     -> recent, what is being merged, this generation, the one before it
+//! find     -> recent, what is being merged, this generation, the one before it (each behind a filter)
 //! ```
 //!
 //! A generation takes what is remembered for one window and is kept for one more, then its file goes as a whole: each key is
 //! remembered for one window at least and two at most. The index is not what makes an append exactly once: the engine
 //! writes that down with the record, and tells the index.
 
+mod filter;
 mod generations;
 mod index;
 
