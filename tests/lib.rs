@@ -4,6 +4,6 @@ mod support;
 
 pub use support::{
     checkers, checkers_starts, client, clock, disk, history, insistent, journal, kafka, ledger, load,
-    metrics, network, observe, payload, ports, preload, process, random, scenario, server, size, stall, wait,
-    ways_in,
+    metrics, network, observe, payload, ports, preload, process, random, receipts, scenario, server, size,
+    stall, wait, ways_in,
 };

@@ -17,6 +17,7 @@ mod pipeline;
 #[cfg(feature = "prometheus")]
 pub mod prometheus;
 pub mod status;
+pub mod task_state;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 

@@ -2,7 +2,7 @@
 //! `/admin/v1/status`. The supervisor writes it; nobody waits for it.
 
 use crate::{
-    actor::{ParkedTasks, Phase, Progress},
+    actor::{InHand, ParkedTasks, Phase, Progress},
     log::LogHealth,
 };
 use partita_core::{Epoch, Exit, Offset, Partition, PartitionState, PartitionView};
@@ -13,6 +13,7 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
 };
+use tokio::sync::{Notify, futures::Notified};
 
 /// The shared status of one pipeline.
 #[derive(Debug)]
@@ -23,16 +24,27 @@ pub struct PipelineStatus {
     away: RwLock<Option<String>>,
     exit: RwLock<Option<Exit>>,
     partitions: Box<[RwLock<Option<Owned>>]>,
-    rewinder: Rewinder,
+    /// A partition was committed, or is another's now.
+    changed: Notify,
+    supervisor: Supervisor,
 }
 
 /// The way to the supervisor, once there is one.
 #[derive(Default)]
-struct Rewinder(OnceLock<Box<dyn Fn(Partition, Offset) + Send + Sync>>);
+struct Supervisor(OnceLock<Box<dyn Fn(Wish) + Send + Sync>>);
 
-impl fmt::Debug for Rewinder {
+/// What a supervisor may be asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// To begin a partition anew from this offset on.
+    Rewind(Partition, Offset),
+    /// To commit what ends next in a partition at once.
+    Commit(Partition),
+}
+
+impl fmt::Debug for Supervisor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Rewinder").field(&self.0.get().is_some()).finish()
+        f.debug_tuple("Supervisor").field(&self.0.get().is_some()).finish()
     }
 }
 
@@ -154,7 +166,8 @@ impl PipelineStatus {
             away: RwLock::default(),
             exit: RwLock::default(),
             partitions: (0..partitions).map(|_| RwLock::default()).collect(),
-            rewinder: Rewinder::default(),
+            changed: Notify::new(),
+            supervisor: Supervisor::default(),
         }
     }
 
@@ -260,15 +273,25 @@ impl PipelineStatus {
         });
     }
 
-    /// Asks the supervisor to begin a partition anew.
-    pub(crate) fn rewind(&self, partition: Partition, to: Offset) {
-        if let Some(rewind) = self.rewinder.0.get() {
-            rewind(partition, to);
+    /// Asks the supervisor for something.
+    pub(crate) fn wish(&self, wish: Wish) {
+        if let Some(supervisor) = self.supervisor.0.get() {
+            supervisor(wish);
         }
     }
 
-    pub(crate) fn set_rewinder(&self, rewind: impl Fn(Partition, Offset) + Send + Sync + 'static) {
-        let _ = self.rewinder.0.set(Box::new(rewind));
+    pub(crate) fn set_supervisor(&self, supervisor: impl Fn(Wish) + Send + Sync + 'static) {
+        let _ = self.supervisor.0.set(Box::new(supervisor));
+    }
+
+    /// Comes when a partition was committed, or is another's now: after this was first polled, or enabled.
+    pub(crate) fn changed(&self) -> Notified<'_> {
+        self.changed.notified()
+    }
+
+    /// The task in hand of an owned partition, if it takes longer than one poll.
+    pub(crate) fn in_hand(&self, partition: Partition) -> Option<InHand> {
+        read(self.partitions.get(partition.0 as usize)?)?.progress.in_hand()
     }
 
     /// What is parked in a partition that this process owns.
@@ -278,10 +301,18 @@ impl PipelineStatus {
 
     pub(crate) fn disown(&self, partition: Partition) {
         self.update(partition, |cell| *cell = None);
+        self.changed.notify_waiters();
     }
 
     pub(crate) fn set_view(&self, view: PartitionView) {
-        self.update_owned(view.partition, |owned| owned.view = view);
+        let mut committed = false;
+        self.update_owned(view.partition, |owned| {
+            committed = owned.view.committed != view.committed;
+            owned.view = view;
+        });
+        if committed {
+            self.changed.notify_waiters();
+        }
     }
 
     pub(crate) fn set_paused(&self, partition: Partition, paused: bool) {

@@ -17,6 +17,7 @@ pub mod ports;
 pub mod preload;
 pub mod process;
 pub mod random;
+pub mod receipts;
 pub mod scenario;
 pub mod server;
 pub mod size;

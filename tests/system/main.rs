@@ -11,6 +11,7 @@ mod memory;
 mod parking;
 mod power_loss;
 mod readme;
+mod receipts;
 mod retention;
 mod secrets;
 mod session;

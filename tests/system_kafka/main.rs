@@ -12,6 +12,7 @@ mod ledger;
 mod memory;
 mod outage;
 mod polling;
+mod receipts;
 mod roles;
 mod sizes;
 mod three_brokers;

@@ -20,6 +20,8 @@ pub struct CommitSchedule {
     progress: BTreeMap<Partition, Progress>,
     /// The partitions with something to commit that is not in flight.
     dirty: BTreeSet<Partition>,
+    /// The partitions whose next end somebody waits for.
+    hurried: BTreeSet<Partition>,
     in_flight: Option<InFlight>,
     due: Option<Duration>,
     not_before: Duration,
@@ -55,6 +57,7 @@ impl CommitSchedule {
             timeout,
             progress: BTreeMap::new(),
             dirty: BTreeSet::new(),
+            hurried: BTreeSet::new(),
             in_flight: None,
             due: None,
             not_before: Duration::ZERO,
@@ -80,6 +83,7 @@ impl CommitSchedule {
     pub fn forget(&mut self, partition: Partition) {
         self.progress.remove(&partition);
         self.dirty.remove(&partition);
+        self.hurried.remove(&partition);
         if self.dirty.is_empty() {
             self.due = None;
         }
@@ -95,6 +99,18 @@ impl CommitSchedule {
             progress.committable = committable;
             self.dirty.insert(partition);
             self.due.get_or_insert(now + self.interval);
+            if self.hurried.remove(&partition) {
+                self.due = self.due.map(|due| due.min(now));
+            }
+        }
+    }
+
+    /// Somebody waits for the next commit of an owned partition: what has ended, or else ends next, does not wait for the interval.
+    pub fn hurry(&mut self, partition: Partition, now: Duration) {
+        if self.dirty.contains(&partition) {
+            self.due = self.due.map(|due| due.min(now));
+        } else if self.progress.contains_key(&partition) {
+            self.hurried.insert(partition);
         }
     }
 

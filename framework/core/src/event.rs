@@ -71,6 +71,11 @@ pub enum Event {
         /// The next offset to read.
         to: Offset,
     },
+    /// Somebody waits for the partition's next commit. Ignored where it is not owned.
+    CommitWanted {
+        /// Which partition.
+        partition: Partition,
+    },
     /// A commit was answered. A partition in none of the lists was not answered and counts as failed.
     CommitDone {
         /// Which commit.

@@ -5,7 +5,7 @@
 //! it). [`Progress`] is the part that the consumer's thread and the supervisor may look at.
 
 use crate::log::{Batch, Record};
-use partita_core::Outstanding;
+use partita_core::{Offset, Outstanding};
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
@@ -120,6 +120,15 @@ pub(crate) enum Phase {
     ParkingFull = 5,
 }
 
+/// A task that an actor has in hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct InHand {
+    pub(crate) offset: Offset,
+    /// Since when, in milliseconds since the Unix epoch: its first attempt.
+    pub(crate) since_ms: u64,
+    pub(crate) attempt: u32,
+}
+
 /// What other threads may know of an actor.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
@@ -128,6 +137,8 @@ pub(crate) struct Progress {
     phase: AtomicU8,
     attempt: AtomicU32,
     in_flight_since_ms: AtomicU64,
+    /// The offset of the task in hand, while `in_flight_since_ms` is set.
+    offset: AtomicU64,
     stopped: AtomicBool,
     over: AtomicBool,
     /// What is waited for, for people.
@@ -200,9 +211,10 @@ impl Progress {
     }
 
     /// A task that takes longer than one poll is in hand since now; only such tasks are shown.
-    pub(crate) fn started(&self, attempt: u32) {
+    pub(crate) fn started(&self, offset: Offset, attempt: u32) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         self.attempt.store(attempt, Relaxed);
+        self.offset.store(offset.0, Relaxed);
         if self.in_flight_since_ms.load(Relaxed) == 0 {
             self.in_flight_since_ms.store(now.as_millis() as u64, Relaxed);
         }
@@ -219,6 +231,13 @@ impl Progress {
         self.in_flight_since_ms.load(Relaxed)
     }
 
+    /// The task in hand.
+    pub(crate) fn in_hand(&self) -> Option<InHand> {
+        let since_ms = self.in_flight_since_ms();
+        let offset = Offset(self.offset.load(Relaxed));
+        (since_ms > 0).then(|| InHand { offset, since_ms, attempt: self.attempt() })
+    }
+
     /// Which attempt of the task in hand it is; 0 while idle.
     pub(crate) fn attempt(&self) -> u32 {
         self.attempt.load(Relaxed)
@@ -228,7 +247,7 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use partita_core::{Epoch, Offset};
+    use partita_core::Epoch;
 
     fn batch(offsets: std::ops::Range<u64>) -> Batch {
         let mut batch = Batch::new(Epoch(1));

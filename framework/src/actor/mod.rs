@@ -20,7 +20,7 @@ mod work;
 
 pub use routes::Routes;
 
-pub(crate) use lane::{Phase, Progress};
+pub(crate) use lane::{InHand, Phase, Progress};
 pub(crate) use parked::{Listed, ParkedTasks, Selection};
 pub(crate) use partition::{Spawner, spawner};
 #[cfg(test)]

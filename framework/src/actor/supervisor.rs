@@ -14,7 +14,7 @@ use crate::{
     handler::Assignment,
     log::{self, ConsumerCommand, ConsumerEvent, ConsumerHandle, Lane, TaskLog, Tenure},
     memory::MemoryPool,
-    status::PipelineStatus,
+    status::{PipelineStatus, Wish},
 };
 use actix::{
     Actor, ActorContext, ActorFutureExt, Addr, ArbiterHandle, AsyncContext, Context, Handler, Message,
@@ -77,10 +77,10 @@ struct Started {
 #[rtype(result = "()")]
 pub(crate) struct Consumed(pub(crate) ConsumerEvent);
 
-/// An operator wants a partition to be read from another offset on.
+/// Somebody outside wants something of it.
 #[derive(Message)]
 #[rtype(result = "()")]
-struct Rewind(Partition, Offset);
+struct Wished(Wish);
 
 /// Stop in good order.
 #[derive(Message)]
@@ -97,8 +97,8 @@ impl Supervisor {
         let addr = context.address();
         let events = addr.clone();
         let consumer = attach(Arc::new(move |event| events.do_send(Consumed(event))))?;
-        let rewinds = addr.clone();
-        setup.status.set_rewinder(move |partition, to| rewinds.do_send(Rewind(partition, to)));
+        let wishes = addr.clone();
+        setup.status.set_supervisor(move |wish| wishes.do_send(Wished(wish)));
         let supervisor = Self {
             consumer,
             member: GroupMember::new(setup.member),
@@ -340,13 +340,18 @@ impl Handler<Report> for Supervisor {
     }
 }
 
-impl Handler<Rewind> for Supervisor {
+impl Handler<Wished> for Supervisor {
     type Result = ();
 
-    fn handle(&mut self, Rewind(partition, to): Rewind, ctx: &mut Self::Context) {
-        tracing::warn!(%partition, %to, "the partition is read from there on, as an operator asked");
-        self.on(Event::Rewound { partition, to }, ctx);
-        self.publish();
+    fn handle(&mut self, Wished(wish): Wished, ctx: &mut Self::Context) {
+        match wish {
+            Wish::Rewind(partition, to) => {
+                tracing::warn!(%partition, %to, "the partition is read from there on, as an operator asked");
+                self.on(Event::Rewound { partition, to }, ctx);
+                self.publish();
+            }
+            Wish::Commit(partition) => self.on(Event::CommitWanted { partition }, ctx),
+        }
     }
 }
 

@@ -218,7 +218,10 @@ impl<W: Work> Runner<W> {
         let (ctx, progress) = (&self.ctx, &self.setup.progress);
         let attempted = {
             let future = async { work.attempt(task, ctx).await };
-            attempt(future, &self.lane, &mut self.finished, deadline, || progress.started(ctx.attempt)).await
+            attempt(future, &self.lane, &mut self.finished, deadline, || {
+                progress.started(ctx.offset, ctx.attempt)
+            })
+            .await
         };
         if matches!(attempted, Attempted::TimedOut | Attempted::Stopped) {
             // For what the handler spawned: its own future is dropped already.

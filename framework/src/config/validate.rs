@@ -113,7 +113,7 @@ fn check_log(config: &Config) -> Result<(), Finding> {
         "no broker is named\nhelp: for example  bootstrap_servers = \"broker-1:9092\"".into()
     })?;
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    let room = 249 - ".parked".len();
+    let room = 249 - ".requests".len();
     let topic = &kafka.topic;
     let legal_topic =
         (1..=room).contains(&topic.len()) && topic.chars().all(legal) && topic != "." && topic != "..";
@@ -132,10 +132,12 @@ fn check_log(config: &Config) -> Result<(), Finding> {
 }
 
 fn check_times(config: &Config) -> Result<(), Finding> {
-    let positive: [(&'static str, Duration); 6] = [
+    let positive: [(&'static str, Duration); 8] = [
         ("commit.interval", config.commit.interval),
         ("shutdown.deadline", config.shutdown.deadline),
         ("log.kafka.append_timeout", config.log.kafka.append_timeout),
+        ("log.kafka.idempotency_window", config.log.kafka.idempotency_window),
+        ("log.embedded.idempotency_window", config.log.embedded.idempotency_window),
         ("front_door.body_timeout", config.front_door.body_timeout),
         ("retry.breaker_window", config.retry.breaker_window),
         ("worker.task_timeout", config.worker.task_timeout.unwrap_or(Duration::MAX)),

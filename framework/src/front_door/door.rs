@@ -8,7 +8,7 @@ use super::{
     meter::Meter,
     options::FrontDoorOptions,
 };
-use crate::log::TaskLog;
+use crate::{log::TaskLog, task_state::TaskStates};
 use std::{
     sync::{
         Arc,
@@ -27,10 +27,13 @@ pub(super) struct Door {
     pub(super) compressor: Compressor,
     pub(super) meter: Meter,
     pub(super) under_way: Arc<UnderWay>,
+    pub(super) task_states: Option<Arc<TaskStates>>,
     pub(super) max_task: u64,
     pub(super) body_timeout: Duration,
     /// Ends the reading of bodies.
     pub(super) cut: CancellationToken,
+    /// Ends waits for what others do.
+    pub(super) leaving: CancellationToken,
     draining: AtomicBool,
     in_hand: AtomicUsize,
     idle: Notify,
@@ -46,9 +49,11 @@ impl Door {
             compressor: Compressor::new(&options.config),
             meter: Meter::new(),
             under_way: Arc::default(),
+            task_states: options.task_states.clone(),
             max_task: options.max_task,
             body_timeout: options.config.body_timeout,
             cut: CancellationToken::new(),
+            leaving: CancellationToken::new(),
             draining: AtomicBool::new(false),
             in_hand: AtomicUsize::new(0),
             idle: Notify::new(),
@@ -62,6 +67,7 @@ impl Door {
     /// New requests are refused from now on.
     pub(super) fn begin_drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
+        self.leaving.cancel();
     }
 
     /// A request is in hand until the guard is dropped.

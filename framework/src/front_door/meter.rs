@@ -15,6 +15,8 @@ use std::{
 
 /// The route label of the task route.
 pub(super) const TASK_ROUTE: &str = "/v1/tasks/{key}";
+/// The route label of the route that a task's state is asked at.
+const RECEIPT_ROUTE: &str = "/v1/tasks/{id}";
 /// The route label of everything that is no route.
 pub(super) const NO_ROUTE: &str = "none";
 
@@ -26,6 +28,8 @@ pub(super) struct Meter {
     pub(super) task: RouteMeter,
     /// `POST /v1/tasks`.
     pub(super) events: RouteMeter,
+    /// `GET /v1/tasks/{partition}-{offset}`.
+    pub(super) receipt: RouteMeter,
     accepted_tasks: Counter,
     repeated_tasks: Counter,
     body_bytes: Histogram,
@@ -44,8 +48,9 @@ impl Meter {
             .iter()
             .filter(|code| code.status() == 503 && **code != ProblemCode::EarlierFailed);
         Self {
-            task: RouteMeter::new(TASK_ROUTE),
-            events: RouteMeter::new(EVENTS_ROUTE),
+            task: RouteMeter::new(TASK_ROUTE, Method::POST, 202),
+            events: RouteMeter::new(EVENTS_ROUTE, Method::POST, 202),
+            receipt: RouteMeter::new(RECEIPT_ROUTE, Method::GET, 200),
             accepted_tasks: counter!(TASKS_ACCEPTED_TOTAL),
             repeated_tasks: counter!(TASKS_REPEATED_TOTAL),
             body_bytes: histogram!(HTTP_REQUEST_BODY_BYTES),
@@ -96,24 +101,28 @@ impl Meter {
 /// What is counted of the requests to one route.
 pub(super) struct RouteMeter {
     route: &'static str,
-    accepted: Counter,
+    method: Method,
+    /// How most requests are answered.
+    usual: (u16, Counter),
     duration: Histogram,
 }
 
 impl RouteMeter {
-    fn new(route: &'static str) -> Self {
+    fn new(route: &'static str, method: Method, usual: u16) -> Self {
         Self {
             route,
-            accepted: requests(route, &Method::POST, 202),
+            usual: (usual, requests(route, &method, usual)),
+            method,
             duration: histogram!(HTTP_REQUEST_DURATION_SECONDS, "route" => route),
         }
     }
 
-    /// A POST was answered.
+    /// A request was answered.
     pub(super) fn answered(&self, began: Instant, status: u16) {
-        match status {
-            202 => self.accepted.increment(1),
-            other => requests(self.route, &Method::POST, other).increment(1),
+        if status == self.usual.0 {
+            self.usual.1.increment(1);
+        } else {
+            requests(self.route, &self.method, status).increment(1);
         }
         self.duration.record(began.elapsed());
     }

@@ -23,6 +23,7 @@ mod meter;
 mod options;
 mod post_task;
 mod problem;
+mod receipt;
 mod receive;
 mod refuse;
 mod request_id;

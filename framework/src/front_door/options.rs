@@ -1,7 +1,7 @@
 //! What a front door is made of.
 
 use super::admission::{LogHealthNow, PartitionHealthOf};
-use crate::{config::FrontDoorConfig, log::TaskLog, memory::MemoryPool};
+use crate::{config::FrontDoorConfig, log::TaskLog, memory::MemoryPool, task_state::TaskStates};
 use actix_web::web;
 use std::sync::Arc;
 
@@ -23,6 +23,8 @@ pub struct FrontDoorOptions {
     pub intake: MemoryPool,
     /// What the workers of this process know against a partition; where it has none, every partition is open.
     pub partition_health: PartitionHealthOf,
+    /// Where the states of tasks are asked for; without it no task is known by its id.
+    pub task_states: Option<Arc<TaskStates>>,
     /// What else the listener serves.
     pub routes: Vec<Routes>,
 }

@@ -10,6 +10,7 @@ use super::{
     key,
     meter::{self, EVENTS_ROUTE},
     problem::{Problem, ProblemCode},
+    receipt,
     receive::receive,
     refuse::refuse,
     request_id::{RequestId, X_REQUEST_ID},
@@ -36,6 +37,16 @@ pub(super) async fn tasks(
     let names_key = request.path().contains(key::ROUTE);
     if !names_key && !request.path().ends_with(EVENTS_ROUTE) {
         return not_found(door.into(), request, payload).await;
+    }
+    if let Some(id) = receipt::id_in(request.path()) {
+        match *request.method() {
+            Method::GET | Method::HEAD => return receipt::get(&door, &request, id).await,
+            Method::POST => {}
+            _ => {
+                let problem = Problem::method_not_allowed("GET, HEAD, POST");
+                return stray(door, meter::TASK_ROUTE, &problem, &request, payload).await;
+            }
+        }
     }
     match (request.method() == Method::POST, names_key) {
         (true, true) => post_task(door, request, payload).await,

@@ -55,6 +55,10 @@ pub trait TaskLog: Send + Sync + 'static {
     /// What the partition reaches over, and where in it a time is, in milliseconds since the Unix epoch.
     fn extent(&self, partition: Partition, time_ms: Option<i64>) -> ExtentFuture;
 
+    /// The next offset to read of a partition, as the log has it stored: of this process's group, whoever owns the partition. `None`:
+    /// nothing is stored.
+    fn committed(&self, partition: Partition) -> CommittedFuture;
+
     /// The consumer group that this process is a member of; empty where there are no groups.
     fn group(&self) -> &str {
         ""
@@ -72,6 +76,9 @@ pub type AppendFuture = BoxFuture<'static, Result<Receipt, AppendError>>;
 
 /// The answer to a question for an extent.
 pub type ExtentFuture = BoxFuture<'static, Result<Extent, ReadError>>;
+
+/// The answer to a question for a committed offset.
+pub type CommittedFuture = BoxFuture<'static, Result<Option<Offset>, ReadError>>;
 
 /// A record to be stored.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! Reading a partition from another offset on: again from an earlier one, or past what cannot be read.
 
 use super::{OperationError, Operations};
+use crate::status::Wish;
 use humantime_serde::re::humantime::parse_rfc3339_weak;
 use partita_core::{Epoch, Offset, Partition};
 use std::{
@@ -75,7 +76,7 @@ impl Operations {
         let rewound = self.locate(partition, to).await?;
         let place = Partition(partition);
         let before = self.epoch(place).ok_or(OperationError::NotOwned(partition))?;
-        self.status.rewind(place, Offset(rewound.to));
+        self.status.wish(Wish::Rewind(place, Offset(rewound.to)));
         let deadline = tokio::time::Instant::now() + PATIENCE;
         loop {
             tokio::time::sleep(LOOK).await;

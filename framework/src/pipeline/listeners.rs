@@ -64,6 +64,7 @@ fn options(shared: &Shared, routes: Vec<Routes>) -> FrontDoorOptions {
             true => PartitionHealth::Stuck,
             false => PartitionHealth::Open,
         }),
+        task_states: Some(shared.task_states.clone()),
         routes,
     }
 }

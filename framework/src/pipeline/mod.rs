@@ -37,6 +37,7 @@ use crate::{
     memory::MemoryBudget,
     operations::Operations,
     status::PipelineStatus,
+    task_state::TaskStates,
 };
 use listeners::Extras;
 use open::Halves;
@@ -73,6 +74,7 @@ pub(crate) struct Shared {
     pub(crate) log: Arc<dyn TaskLog>,
     pub(crate) memory: MemoryBudget,
     pub(crate) status: Arc<PipelineStatus>,
+    pub(crate) task_states: Arc<TaskStates>,
 }
 
 impl Shared {
@@ -161,7 +163,9 @@ impl PipelineBuilder {
             Some(own) => own,
             None => open::open(&config, &memory, role).await?,
         };
-        let shared = Shared { status: Arc::new(PipelineStatus::new(log.partitions())), config, log, memory };
+        let status = Arc::new(PipelineStatus::new(log.partitions()));
+        let task_states = Arc::new(TaskStates::new(log.clone(), status.clone(), &memory));
+        let shared = Shared { status, config, log, memory, task_states };
         // Listeners first: an address that is taken is found before any partition is.
         let listeners = listeners::open(&shared, role, extras).await?;
         let workers = match (role.works(), spawner, consumer) {

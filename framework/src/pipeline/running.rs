@@ -3,6 +3,7 @@
 use super::{Shared, listeners::Listeners, workers::Workers};
 use crate::{
     Config, Error, log::TaskLog, memory::MemoryBudget, operations::Operations, status::PipelineStatus,
+    task_state::TaskStates,
 };
 use partita_core::Exit;
 use std::{
@@ -61,6 +62,11 @@ impl Running {
     /// What it says about itself.
     pub fn status(&self) -> Arc<PipelineStatus> {
         self.shared.status.clone()
+    }
+
+    /// What became of tasks, as `GET /v1/tasks/{partition}-{offset}` tells it.
+    pub fn task_states(&self) -> Arc<TaskStates> {
+        self.shared.task_states.clone()
     }
 
     /// The log, for appending tasks without HTTP.

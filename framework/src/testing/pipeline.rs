@@ -11,6 +11,7 @@ use crate::{
     operations::Operations,
     pipeline::{Shared, workers},
     status::PipelineStatus,
+    task_state::TaskStates,
 };
 use actix_rt::Arbiter;
 use bytes::Bytes;
@@ -202,12 +203,10 @@ impl TestPipeline {
     ) -> Self {
         let memory = MemoryBudget::divide(config.memory.budget.as_u64(), config.limits.max_task.as_u64())
             .unwrap_or_else(|error| panic!("{error}"));
-        let shared = Shared {
-            config: Arc::new(config),
-            log: Arc::new(log.clone()),
-            memory,
-            status: Arc::new(PipelineStatus::new(log.partitions())),
-        };
+        let status = Arc::new(PipelineStatus::new(log.partitions()));
+        let own: Arc<dyn TaskLog> = Arc::new(log.clone());
+        let task_states = Arc::new(TaskStates::new(own.clone(), status.clone(), &memory));
+        let shared = Shared { config: Arc::new(config), log: own, memory, status, task_states };
         let attach =
             |events: crate::actor::Events| Ok::<_, Infallible>(log.attach(move |event| events(event)));
         let Ok((supervisor, exit)) = workers::supervise(&shared, spawner, arbiters, log.tenure(), attach);
@@ -279,6 +278,11 @@ impl TestPipeline {
     /// What operators may ask.
     pub fn operations(&self) -> Operations {
         self.shared.operations()
+    }
+
+    /// What became of tasks.
+    pub fn task_states(&self) -> &TaskStates {
+        &self.shared.task_states
     }
 
     /// The log, to make things happen.

@@ -5,8 +5,9 @@ use crate::{
     envelope,
     front_door::{FrontDoor, FrontDoorHandle, FrontDoorOptions, Routes},
     log::{
-        AppendError, AppendFuture, ExtentFuture, Idempotency, IdempotencyKey, JournalFuture, JournalRead,
-        LogHealth, NewRecord, NotWritten, ParkedRecord, PayloadDigest, ReadError, Receipt, TaskLog,
+        AppendError, AppendFuture, CommittedFuture, ExtentFuture, Idempotency, IdempotencyKey, JournalFuture,
+        JournalRead, LogHealth, NewRecord, NotWritten, ParkedRecord, PayloadDigest, ReadError, Receipt,
+        TaskLog,
     },
     memory::{MemoryPool, Reservation},
 };
@@ -180,6 +181,10 @@ impl TaskLog for FakeLog {
         Box::pin(async { Err(ReadError("the front door asks for no extent".into())) })
     }
 
+    fn committed(&self, _: Partition) -> CommittedFuture {
+        Box::pin(async { Err(ReadError("nothing is committed here".into())) })
+    }
+
     fn journal(&self, _: Partition, _: Position, _: JournalRead) -> JournalFuture {
         Box::pin(async { Err(ReadError("the front door reads no journal".into())) })
     }
@@ -244,6 +249,7 @@ impl Setup {
             log: log.clone(),
             intake: pool.clone(),
             partition_health: Arc::new(partition_health),
+            task_states: None,
             routes: self.routes,
         };
         let front_door = FrontDoor::new(options.clone());

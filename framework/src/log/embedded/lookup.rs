@@ -45,6 +45,16 @@ impl Lookup {
         self.ask(|connection| extent(connection, partition, end, time_ms))
     }
 
+    /// The next offset to read of a partition, as it is stored.
+    pub(super) fn committed(&self, partition: Partition) -> std::result::Result<Option<Offset>, ReadError> {
+        self.ask(|connection| {
+            let mut select =
+                connection.prepare_cached("SELECT committed FROM offsets WHERE partition = ?1")?;
+            let offset = select.query_row([partition.0], |row| row.get::<_, i64>(0)).optional()?;
+            Ok(offset.map(|offset| Offset(offset as u64)))
+        })
+    }
+
     fn ask<T>(&self, question: impl FnOnce(&Connection) -> Result<T>) -> std::result::Result<T, ReadError> {
         let mut slot = self.connection.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = match slot.as_ref() {

@@ -31,8 +31,8 @@ mod writer;
 pub use consumer::EmbeddedConsumer;
 
 use super::{
-    AppendError, AppendFuture, ExtentFuture, JournalFuture, JournalRead, LogHealth, NewRecord, NotWritten,
-    ParkedRecord, ReadError, TaskLog, lock::DirLock,
+    AppendError, AppendFuture, CommittedFuture, ExtentFuture, JournalFuture, JournalRead, LogHealth,
+    NewRecord, NotWritten, ParkedRecord, ReadError, TaskLog, lock::DirLock,
 };
 use crate::{Error, config::EmbeddedConfig};
 use futures_util::future::BoxFuture;
@@ -194,6 +194,12 @@ impl TaskLog for EmbeddedLog {
         let lookup = self.lookup.clone();
         let extent = tokio::task::spawn_blocking(move || lookup.extent(partition, Offset(end), time_ms));
         Box::pin(async move { extent.await.unwrap_or_else(|error| Err(ReadError(error.to_string()))) })
+    }
+
+    fn committed(&self, partition: Partition) -> CommittedFuture {
+        let lookup = self.lookup.clone();
+        let committed = tokio::task::spawn_blocking(move || lookup.committed(partition));
+        Box::pin(async move { committed.await.unwrap_or_else(|error| Err(ReadError(error.to_string()))) })
     }
 
     fn health(&self) -> LogHealth {

@@ -12,7 +12,9 @@ use super::{
     watch::NoGroup,
 };
 use crate::config::KafkaConfig;
-use crate::log::{Extent, ExtentFuture, JournalFuture, JournalPage, JournalRead, JournalRecord, ReadError};
+use crate::log::{
+    CommittedFuture, Extent, ExtentFuture, JournalFuture, JournalPage, JournalRead, JournalRecord, ReadError,
+};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 use partita_core::{ClaimId, Offset, Partition, Position};
@@ -23,6 +25,7 @@ use rdkafka::{
     message::{BorrowedMessage, Headers, Message},
 };
 use std::{
+    collections::HashMap,
     sync::Mutex,
     thread,
     time::{Duration, Instant},
@@ -35,6 +38,8 @@ const PAGE: usize = 4096;
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How long one poll waits.
 const POLL: Duration = Duration::from_millis(500);
+/// How old an answer may be that is given again: many may wait for tasks of one partition.
+const FRESH: Duration = Duration::from_millis(100);
 /// How long it stays where it is, for the next question.
 const LINGER: Duration = Duration::from_millis(100);
 
@@ -47,6 +52,7 @@ pub(super) struct Lookup {
 
 enum Question {
     Page(Page, oneshot::Sender<Result<JournalPage, ReadError>>),
+    Committed(Partition, oneshot::Sender<Result<Option<Offset>, ReadError>>),
     Claim(Sought, oneshot::Sender<Result<Option<Offset>, ReadError>>),
     /// Of the task topic; and where a time is in it.
     Extent(Partition, Option<i64>, oneshot::Sender<Result<Extent, ReadError>>),
@@ -92,6 +98,16 @@ impl Lookup {
         })
     }
 
+    /// The next offset to read of a partition, as the group has committed it.
+    pub(super) fn committed(&self, partition: Partition) -> CommittedFuture {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.ask(Question::Committed(partition, answer));
+        Box::pin(async move {
+            asked?;
+            answered.await.unwrap_or_else(|_| Err(ended()))
+        })
+    }
+
     /// Where the record of this claim is in a partition of the task topic.
     pub(super) async fn find_claim(
         &self,
@@ -120,7 +136,7 @@ impl Lookup {
             .map_err(|error| ReadError(error.to_string()))?;
         let (sender, receiver) = unbounded();
         let (tasks, topic) = (self.config.topic.clone(), parking_topic(&self.config.topic));
-        let reader = Reader { client, tasks, topic, assigned: false, at: None };
+        let reader = Reader { client, tasks, topic, assigned: false, at: None, committed: HashMap::new() };
         thread::Builder::new()
             .name("partita-kafka-lookup".into())
             .spawn(move || serve(reader, &receiver))
@@ -146,6 +162,8 @@ struct Reader {
     assigned: bool,
     /// What it would read next, if it may simply read on.
     at: Option<(Partition, Position)>,
+    /// What was committed, and when that was asked.
+    committed: HashMap<Partition, (Instant, Option<Offset>)>,
 }
 
 /// Answers until nobody can ask any more.
@@ -172,7 +190,11 @@ fn serve(mut reader: Reader, questions: &Receiver<Question>) {
             Question::Claim(sought, answer) if !answer.is_closed() => {
                 let _ = answer.send(reader.find(sought).map_err(ReadError));
             }
-            Question::Page(..) | Question::Extent(..) | Question::Claim(..) => {}
+            Question::Committed(partition, answer) if !answer.is_closed() => {
+                let committed = reader.committed(partition);
+                let _ = answer.send(committed.map_err(|error| ReadError(error.to_string())));
+            }
+            Question::Page(..) | Question::Extent(..) | Question::Committed(..) | Question::Claim(..) => {}
         }
     }
 }
@@ -256,6 +278,24 @@ impl Reader {
             }
         }
         Ok(extent)
+    }
+
+    fn committed(&mut self, partition: Partition) -> KafkaResult<Option<Offset>> {
+        let now = Instant::now();
+        if let Some((asked, offset)) = self.committed.get(&partition)
+            && now.duration_since(*asked) < FRESH
+        {
+            return Ok(*offset);
+        }
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&self.tasks, partition.0 as i32);
+        let found = self.client.committed_offsets(list, PATIENCE)?;
+        let offset = match found.elements().first().map(|element| element.offset()) {
+            Some(rdkafka::Offset::Offset(offset)) => Some(Offset(offset.max(0) as u64)),
+            _ => None,
+        };
+        self.committed.insert(partition, (now, offset));
+        Ok(offset)
     }
 
     fn page(&mut self, question: Page) -> Result<JournalPage, String> {

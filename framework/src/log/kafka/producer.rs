@@ -14,8 +14,8 @@ use super::{
     watch::{Identity, Standing, Trouble, Watch},
 };
 use crate::log::{
-    AppendError, AppendFuture, ExtentFuture, JournalFuture, JournalRead, LogHealth, NewRecord, NotWritten,
-    ParkedRecord, TaskLog,
+    AppendError, AppendFuture, CommittedFuture, ExtentFuture, JournalFuture, JournalRead, LogHealth,
+    NewRecord, NotWritten, ParkedRecord, TaskLog,
 };
 use crate::memory::Reservation;
 use crate::metrics::{PRODUCER_QUEUE_BYTES, PRODUCER_QUEUE_MESSAGES};
@@ -212,6 +212,10 @@ impl TaskLog for KafkaLog {
 
     fn extent(&self, partition: Partition, time_ms: Option<i64>) -> ExtentFuture {
         self.lookup.extent(partition, time_ms)
+    }
+
+    fn committed(&self, partition: Partition) -> CommittedFuture {
+        self.lookup.committed(partition)
     }
 
     fn group(&self) -> &str {

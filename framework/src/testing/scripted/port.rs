@@ -2,8 +2,8 @@
 
 use super::{ScriptedLog, Step};
 use crate::log::{
-    AppendError, AppendFuture, Extent, ExtentFuture, JournalFuture, JournalPage, JournalRead, JournalRecord,
-    LogHealth, NewRecord, NotWritten, ParkedRecord, Receipt, TaskLog,
+    AppendError, AppendFuture, CommittedFuture, Extent, ExtentFuture, JournalFuture, JournalPage,
+    JournalRead, JournalRecord, LogHealth, NewRecord, NotWritten, ParkedRecord, Receipt, TaskLog,
 };
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt, ready};
@@ -62,6 +62,13 @@ impl TaskLog for ScriptedLog {
         });
         self.changed.notify_one();
         ready(Ok(Receipt::new(partition, position))).boxed()
+    }
+
+    fn committed(&self, partition: Partition) -> CommittedFuture {
+        let state = self.state();
+        let stored = state.partitions.get(partition.0 as usize);
+        let committed = stored.and_then(|stored| stored.committed.as_ref()).map(|(offset, _)| *offset);
+        ready(Ok(committed)).boxed()
     }
 
     fn journal(&self, partition: Partition, from: Position, read: JournalRead) -> JournalFuture {

@@ -6,6 +6,7 @@ mod order;
 mod parking;
 mod rebalance;
 mod rewind;
+mod states;
 
 use super::{ScriptedLog, TestPipeline, TestTask};
 use crate::{

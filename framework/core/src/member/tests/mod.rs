@@ -102,6 +102,28 @@ fn ends_are_committed_after_the_interval_and_only_once() {
 }
 
 #[test]
+fn an_end_that_somebody_waits_for_is_committed_at_once_and_later_ones_after_the_interval_again() {
+    for ended_first in [true, false] {
+        let (mut member, epoch) = owner();
+        let wanted = Event::CommitWanted { partition: P };
+        let actions = if ended_first {
+            assert_eq!(member.on_event(finished(epoch, 0, 3), ms(5)), []);
+            member.on_event(wanted, ms(6))
+        } else {
+            assert_eq!(member.on_event(wanted, ms(5)), []);
+            member.on_event(finished(epoch, 0, 3), ms(6))
+        };
+        let (id, offsets) = commit(&actions).unwrap();
+        assert_eq!(offsets, [(P, Offset(3))], "{ended_first}");
+        member.on_event(Event::CommitDone { commit: id, committed: vec![P] }, ms(7));
+        assert_eq!(member.on_event(finished(epoch, 3, 4), ms(8)), []);
+        assert_eq!(member.next_deadline(), Some(ms(8) + CONFIG.commit_interval));
+    }
+    let (mut member, _) = owner();
+    assert_eq!(member.on_event(Event::CommitWanted { partition: Partition(99) }, ms(5)), []);
+}
+
+#[test]
 fn a_commit_that_failed_or_was_never_answered_is_made_again_with_what_has_ended_since() {
     for answered in [true, false] {
         let (mut member, epoch) = owner();

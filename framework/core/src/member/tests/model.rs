@@ -266,7 +266,11 @@ impl Model {
                     owned.reports = owned.draining;
                 }
             }
-            Event::ActorFailed { .. } | Event::Tick | Event::Fatal | Event::Closed => {}
+            Event::ActorFailed { .. }
+            | Event::CommitWanted { .. }
+            | Event::Tick
+            | Event::Fatal
+            | Event::Closed => {}
             Event::Discontinuity { partition, epoch } => {
                 if let Some(owned) = self.current(*partition, *epoch) {
                     owned.halted = true;

@@ -64,6 +64,9 @@ pub(super) enum Op {
     Gap {
         partition: u32,
     },
+    WantCommit {
+        partition: u32,
+    },
     Rewind {
         partition: u32,
         to: u64,
@@ -113,6 +116,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         120 => partition.clone().prop_map(|partition| Op::Drained { partition }),
         10 => partition.clone().prop_map(|partition| Op::RudeDrained { partition }),
         10 => partition.clone().prop_map(|partition| Op::Gap { partition }),
+        40 => partition.clone().prop_map(|partition| Op::WantCommit { partition }),
         20 => (partition.clone(), 0..40_u64).prop_map(|(partition, to)| Op::Rewind { partition, to }),
         20 => (partition, index.clone()).prop_map(|(partition, epoch)| Op::Claim { partition, epoch }),
         120 => prop_oneof![2 => Just(u8::MAX), 1 => mask].prop_map(|mask| Op::Answer { mask }),
@@ -253,6 +257,9 @@ impl World {
                 if let Some(epoch) = epoch_of(self, partition) {
                     self.send(Event::Discontinuity { partition, epoch });
                 }
+            }
+            Op::WantCommit { partition } => {
+                self.send(Event::CommitWanted { partition: Partition(partition) });
             }
             Op::Rewind { partition, to } => {
                 self.send(Event::Rewound { partition: Partition(partition), to: Offset(to) });
