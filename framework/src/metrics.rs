@@ -103,6 +103,8 @@ catalogue! {
     PARTITION_PARKED_KEYS, "partita_partition_parked_keys", Gauge, ["topic", "partition"], "Keys of the partition that are parked.";
     PARTITION_PARKED_TASKS, "partita_partition_parked_tasks", Gauge, ["topic", "partition"], "Tasks of the partition that are parked, those behind a parked one included.";
     PARTITION_ENDANGERED_TASKS, "partita_partition_endangered_tasks", Gauge, ["topic", "partition"], "Tasks of the partition that have not ended and that the topic's retention may soon delete: older than half of retention.ms, or, where retention.bytes has begun to delete, in the older half of the partition. Looked at once a minute.";
+    PARTITION_BACKLOG_TASKS, "partita_partition_backlog_tasks", Gauge, ["topic", "partition"], "Tasks of the partition that have not ended, whoever works on it, as a front door sees it that bounds them.";
+    PARTITION_BACKLOG_AGE_SECONDS, "partita_partition_backlog_age_seconds", Gauge, ["topic", "partition"], "For how long the oldest task of the partition that has not ended has waited at least, as a front door sees it that bounds it.";
     PARTITION_ASSIGNED, "partita_partition_assigned", Gauge, ["topic", "partition"], "1 while this process owns the partition.";
     REBALANCES_TOTAL, "partita_rebalances_total", Counter, ["event"], "Assignments, revocations and losses of partitions.";
     REBALANCE_DRAIN_DURATION_SECONDS, "partita_rebalance_drain_duration_seconds", TaskTime, [], "From a revocation to its completion.";

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 
+mod backlog;
 mod clock;
 mod discontinuity;
 mod fatal;

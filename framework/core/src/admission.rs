@@ -1,5 +1,6 @@
 //! Whether the front door may take a task: decided before any of its bytes is kept.
 
+use crate::Behind;
 use std::time::Duration;
 
 /// What is known when a task knocks. `admit` decides.
@@ -37,6 +38,8 @@ pub enum PartitionHealth {
     Open,
     /// It is halted: a task put there would wait for an operator.
     Stuck,
+    /// More of its tasks wait than may, or for longer.
+    Behind(Behind),
 }
 
 /// A task that is not taken. It is not written, for certain.
@@ -64,19 +67,22 @@ pub enum RefusalCode {
     LogFull,
     /// The partition of this key is halted.
     PartitionStuck,
+    /// The partition of this key is too far behind.
+    PartitionBehind,
     /// Too many bytes are on their way already.
     OutOfMemoryBudget,
 }
 
 impl RefusalCode {
     /// Every code there is.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Draining,
         Self::NotReady,
         Self::LogMismatch,
         Self::LogAway,
         Self::LogFull,
         Self::PartitionStuck,
+        Self::PartitionBehind,
         Self::OutOfMemoryBudget,
     ];
 
@@ -89,6 +95,7 @@ impl RefusalCode {
             Self::LogAway => "log_away",
             Self::LogFull => "log_full",
             Self::PartitionStuck => "partition_stuck",
+            Self::PartitionBehind => "partition_behind",
             Self::OutOfMemoryBudget => "out_of_memory_budget",
         }
     }
@@ -98,6 +105,7 @@ impl RefusalCode {
         Duration::from_secs(match self {
             Self::OutOfMemoryBudget | Self::Draining | Self::NotReady => 1,
             Self::LogAway => 5,
+            Self::PartitionBehind => 10,
             Self::LogFull | Self::PartitionStuck | Self::LogMismatch => 30,
         })
     }
@@ -122,8 +130,12 @@ impl Admission {
             LogState::Full => return Err(RefusalCode::LogFull.into()),
             LogState::Ready => {}
         }
-        if self.partition == PartitionHealth::Stuck {
-            return Err(RefusalCode::PartitionStuck.into());
+        match self.partition {
+            PartitionHealth::Open => {}
+            PartitionHealth::Stuck => return Err(RefusalCode::PartitionStuck.into()),
+            PartitionHealth::Behind(Behind { retry_after, .. }) => {
+                return Err(Refusal { code: RefusalCode::PartitionBehind, retry_after });
+            }
         }
         if self.reserved { Ok(()) } else { Err(RefusalCode::OutOfMemoryBudget.into()) }
     }
@@ -135,6 +147,15 @@ mod tests {
 
     const WELL: Admission =
         Admission { draining: false, log: LogState::Ready, partition: PartitionHealth::Open, reserved: true };
+
+    const BEHIND: Behind =
+        Behind { tasks: 9, age: Duration::from_secs(8), retry_after: Duration::from_secs(7) };
+
+    #[test]
+    fn a_partition_that_is_behind_is_tried_again_when_it_may_have_caught_up() {
+        let admission = Admission { partition: PartitionHealth::Behind(BEHIND), ..WELL };
+        assert_eq!(admission.admit().unwrap_err().retry_after, BEHIND.retry_after);
+    }
 
     fn code(admission: Admission) -> Option<&'static str> {
         admission.admit().err().map(|refusal| refusal.code.label())
@@ -150,6 +171,7 @@ mod tests {
             (Admission { log: LogState::Full, ..WELL }, "log_full"),
             (Admission { log: LogState::Mismatch, ..WELL }, "log_mismatch"),
             (Admission { partition: PartitionHealth::Stuck, ..WELL }, "partition_stuck"),
+            (Admission { partition: PartitionHealth::Behind(BEHIND), ..WELL }, "partition_behind"),
             (Admission { reserved: false, ..WELL }, "out_of_memory_budget"),
         ];
         for (admission, expected) in cases {

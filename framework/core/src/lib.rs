@@ -1,11 +1,12 @@
 //! Partita's decisions, pure: events in, actions out, time passed in. No I/O, no clock, no async, no Kafka.
 //!
 //! [`GroupMember`] decides about assignment, epochs, commits and shutdown; [`FlowControl`] about pausing; [`Admission`]
-//! about taking a task; [`retry`] about failed attempts; [`Parking`] about keys that are parked; [`Sequence`] about gaps in a
+//! about taking a task, [`Backlog`] about partitions that are behind; [`retry`] about failed attempts; [`Parking`] about keys that are parked; [`Sequence`] about gaps in a
 //! partition; [`RequestState`] about requests that come again; [`Retention`] about tasks that the log may soon delete.
 
 mod action;
 mod admission;
+mod backlog;
 mod backpressure;
 mod breaker;
 mod commit;
@@ -23,6 +24,7 @@ mod sequence;
 
 pub use action::{Action, Counted, Exit};
 pub use admission::{Admission, LogState, PartitionHealth, Refusal, RefusalCode};
+pub use backlog::{Backlog, BacklogBounds, Behind};
 pub use backpressure::{DeliveryLimits, FlowControl, Outstanding, PauseChange};
 pub use breaker::{Breaker, BreakerPolicy, Ruling};
 pub use commit::CommitSchedule;

@@ -164,6 +164,11 @@ pub struct FrontDoorConfig {
     /// Payloads smaller than this are stored as they are.
     #[serde(with = "size")]
     pub compression_min: ByteSize,
+    /// Tasks of one partition that may wait, stored and not ended: above it the tasks of its keys get 503. Unset: any number.
+    pub backlog_tasks: Option<u64>,
+    /// How long the oldest of them may have waited. Unset: any time.
+    #[serde(with = "humantime_serde::option")]
+    pub backlog_age: Option<Duration>,
 }
 
 /// What the front door does to an uncompressed payload.
@@ -185,6 +190,8 @@ impl Default for FrontDoorConfig {
             body_timeout: Duration::from_secs(30),
             compression: CompressionMode::Zstd,
             compression_min: ByteSize::kib(16),
+            backlog_tasks: None,
+            backlog_age: None,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::problem::{Problem, ProblemCode};
 use crate::log::LogHealth;
-use partita_core::{Admission, LogState, Partition, PartitionHealth, RefusalCode};
+use partita_core::{Admission, Behind, LogState, Partition, PartitionHealth, RefusalCode};
 use std::sync::Arc;
 
 /// What this process knows against a partition. Called for each task, from any thread: it must not wait.
@@ -25,7 +25,19 @@ pub(super) fn admit(
         LogHealth::Mismatch(_) => LogState::Mismatch,
     };
     let admission = Admission { draining, log: state, partition, reserved };
-    admission.admit().map_err(|refusal| refused(refusal.code, health))
+    admission.admit().map_err(|refusal| match partition {
+        PartitionHealth::Behind(behind) if refusal.code == RefusalCode::PartitionBehind => is_behind(behind),
+        _ => refused(refusal.code, health),
+    })
+}
+
+fn is_behind(Behind { tasks, age, retry_after }: Behind) -> Problem {
+    let detail = format!(
+        "{tasks} tasks of this key's partition have not ended, the oldest has waited for {} s: more than front_door.backlog_tasks or \
+         front_door.backlog_age allows; other partitions go on",
+        age.as_secs()
+    );
+    Problem::new(ProblemCode::PartitionBehind, detail).after(retry_after.as_secs() as u32)
 }
 
 fn refused(code: RefusalCode, health: LogHealth) -> Problem {
@@ -69,6 +81,7 @@ impl From<RefusalCode> for ProblemCode {
             RefusalCode::LogAway => Self::LogAway,
             RefusalCode::LogFull => Self::LogFull,
             RefusalCode::PartitionStuck => Self::PartitionStuck,
+            RefusalCode::PartitionBehind => Self::PartitionBehind,
             RefusalCode::OutOfMemoryBudget => Self::OutOfMemoryBudget,
         }
     }

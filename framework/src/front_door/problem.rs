@@ -76,6 +76,7 @@ problems! {
     Internal, "internal", 500, None, "Something broke here";
     OutOfMemoryBudget, "out_of_memory_budget", 503, Some(1), "The memory for bodies is in use";
     PartitionStuck, "partition_stuck", 503, Some(30), "This key's partition waits for an operator";
+    PartitionBehind, "partition_behind", 503, Some(10), "Too many tasks of this key's partition wait";
     LogAway, "log_away", 503, Some(5), "The log cannot be reached";
     LogFull, "log_full", 503, Some(30), "The log has no room";
     LogMismatch, "log_mismatch", 503, Some(30), "The log is not the one this process was started with";
@@ -94,12 +95,14 @@ pub struct Problem {
     /// What is wrong with this request and what to do about it, for people. Never a payload or a secret.
     pub detail: Cow<'static, str>,
     allow: Option<&'static str>,
+    /// Where more is known than the code says.
+    retry_after: Option<u32>,
 }
 
 impl Problem {
     /// A refusal.
     pub fn new(code: ProblemCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), allow: None }
+        Self { code, detail: detail.into(), allow: None, retry_after: None }
     }
 
     /// 405, naming the methods that are allowed.
@@ -108,6 +111,11 @@ impl Problem {
             allow: Some(allow),
             ..Self::new(ProblemCode::MethodNotAllowed, format!("use one of: {allow}"))
         }
+    }
+
+    /// When trying again may help, in seconds.
+    pub(super) fn after(self, seconds: u32) -> Self {
+        Self { retry_after: Some(seconds), ..self }
     }
 
     /// The answer to `request`, whose body must have been read or be empty.
@@ -125,7 +133,7 @@ impl Problem {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(X_REQUEST_ID.clone(), id.header());
-        if let Some(seconds) = code.retry_after() {
+        if let Some(seconds) = self.retry_after.or(code.retry_after()) {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
         if let Some(allow) = self.allow {

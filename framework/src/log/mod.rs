@@ -59,6 +59,9 @@ pub trait TaskLog: Send + Sync + 'static {
     /// nothing is stored.
     fn committed(&self, partition: Partition) -> CommittedFuture;
 
+    /// How far every partition is: what it reaches over, and what is committed. A partition of which that is not known now is left out.
+    fn backlog(&self) -> BacklogFuture;
+
     /// The consumer group that this process is a member of; empty where there are no groups.
     fn group(&self) -> &str {
         ""
@@ -79,6 +82,22 @@ pub type ExtentFuture = BoxFuture<'static, Result<Extent, ReadError>>;
 
 /// The answer to a question for a committed offset.
 pub type CommittedFuture = BoxFuture<'static, Result<Option<Offset>, ReadError>>;
+
+/// How far a partition is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reach {
+    /// Which partition.
+    pub partition: Partition,
+    /// The next offset to read, as it is stored.
+    pub committed: Option<Offset>,
+    /// The first offset that it has; where something is committed, possibly less.
+    pub first: Offset,
+    /// The offset after its last.
+    pub end: Offset,
+}
+
+/// The answer to the question how far partitions are.
+pub type BacklogFuture = BoxFuture<'static, Result<Vec<Reach>, ReadError>>;
 
 /// A record to be stored.
 #[derive(Debug)]

@@ -1,6 +1,10 @@
 //! The HTTP listeners of a pipeline: the front door and the operators' port.
 
-use super::{Role, Shared, report};
+use super::{
+    Role, Shared,
+    backlogs::{Backlogs, Looking},
+    report,
+};
 use crate::{
     Error,
     admin::{self, AdminHandle, AdminSources, Ask},
@@ -8,7 +12,7 @@ use crate::{
     log::LogHealth,
     metrics::{MEMORY_BUDGET_BYTES, MEMORY_RESERVED_BYTES, READY},
 };
-use partita_core::{Partition, PartitionHealth};
+use partita_core::{BacklogBounds, Partition, PartitionHealth};
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 /// How long a body that was begun may take to become whole once the process stops.
@@ -26,6 +30,7 @@ pub(crate) struct Extras {
 /// Open listeners.
 pub(crate) struct Listeners {
     front_door: Option<FrontDoorHandle>,
+    _looking: Option<Looking>,
     admin: AdminHandle,
 }
 
@@ -33,10 +38,13 @@ pub(crate) struct Listeners {
 pub(crate) async fn open(shared: &Shared, role: Role, extras: Extras) -> Result<Listeners, Error> {
     let admin = admin::start(shared.config.admin.listen, sources(shared, role, extras.metrics))?;
     if !role.accepts() {
-        return Ok(Listeners { front_door: None, admin });
+        return Ok(Listeners { front_door: None, _looking: None, admin });
     }
-    match FrontDoor::new(options(shared, extras.routes)).start() {
-        Ok(front_door) => Ok(Listeners { front_door: Some(front_door), admin }),
+    let door = &shared.config.front_door;
+    let bounds = BacklogBounds { tasks: door.backlog_tasks, age: door.backlog_age };
+    let (backlogs, looking) = Backlogs::watch(shared.log.clone(), bounds).unzip();
+    match FrontDoor::new(options(shared, extras.routes, backlogs)).start() {
+        Ok(front_door) => Ok(Listeners { front_door: Some(front_door), _looking: looking, admin }),
         Err(error) => {
             admin.stop().await;
             Err(error)
@@ -44,7 +52,7 @@ pub(crate) async fn open(shared: &Shared, role: Role, extras: Extras) -> Result<
     }
 }
 
-fn options(shared: &Shared, routes: Vec<Routes>) -> FrontDoorOptions {
+fn options(shared: &Shared, routes: Vec<Routes>, backlogs: Option<Arc<Backlogs>>) -> FrontDoorOptions {
     let (log, status) = (shared.log.clone(), shared.status.clone());
     let log_health: LogHealthNow = {
         let status = status.clone();
@@ -60,9 +68,10 @@ fn options(shared: &Shared, routes: Vec<Routes>) -> FrontDoorOptions {
         log: shared.log.clone(),
         log_health,
         intake: shared.memory.intake.clone(),
-        partition_health: Arc::new(move |partition: Partition| match status.is_stuck(partition) {
-            true => PartitionHealth::Stuck,
-            false => PartitionHealth::Open,
+        partition_health: Arc::new(move |partition: Partition| match &backlogs {
+            _ if status.is_stuck(partition) => PartitionHealth::Stuck,
+            Some(backlogs) => backlogs.of(partition).map_or(PartitionHealth::Open, PartitionHealth::Behind),
+            None => PartitionHealth::Open,
         }),
         task_states: Some(shared.task_states.clone()),
         routes,

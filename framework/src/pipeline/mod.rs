@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+mod backlogs;
 mod listeners;
 mod open;
 mod report;

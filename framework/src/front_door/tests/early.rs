@@ -1,5 +1,7 @@
 //! An early refusal reaches a sender who is still sending.
 
+use partita_core::PartitionHealth;
+
 use super::support::{Connection, Response, Setup};
 use std::time::{Duration, Instant};
 
@@ -46,7 +48,7 @@ fn a_refused_sender_reads_why_whatever_the_reason() {
         ("a/b", "", false, 404),
         ("k", "", true, 503),
     ] {
-        door.set_stuck(stuck);
+        door.set_partitions(if stuck { PartitionHealth::Stuck } else { PartitionHealth::Open });
         let mut connection = door.connect();
         connection.send(format!(
             "POST /v1/tasks/{path} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: 20971520\r\n\r\n"
@@ -79,7 +81,7 @@ fn a_sender_who_asks_first_is_refused_without_sending() {
     );
     let response = connection.response();
     assert_eq!((response.status, response.problem().as_str()), (413, "too_large"));
-    door.set_stuck(true);
+    door.set_partitions(PartitionHealth::Stuck);
     let mut connection = door.connect();
     connection
         .send("POST /v1/tasks/k HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n");

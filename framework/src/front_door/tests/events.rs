@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{config::FrontDoorConfig, log::NotWritten};
 use base64::{Engine, prelude::BASE64_STANDARD};
+use partita_core::PartitionHealth;
 use partita_proto::v1;
 use prost::Message;
 use serde_json::{Value, json};
@@ -339,7 +340,7 @@ fn a_door_that_takes_nothing_says_so_before_it_takes_lines() {
     let response = post(&door, LINES, lines([event("1", "a", 1.into())]));
     assert_eq!((response.status, response.problem().as_str()), (503, "log_full"));
     door.log.set_health(crate::log::LogHealth::Ready);
-    door.set_stuck(true);
+    door.set_partitions(PartitionHealth::Stuck);
     let response = post(&door, LINES, lines([event("1", "a", 1.into())]));
     assert_eq!(results(&response), ["retry partition_stuck"]);
 }

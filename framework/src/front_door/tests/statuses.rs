@@ -6,7 +6,7 @@ use crate::{
     log::{LogHealth, NotWritten},
 };
 use actix_web::{HttpResponse, web};
-use partita_core::partition_of;
+use partita_core::{Behind, PartitionHealth, partition_of};
 use std::sync::Arc;
 
 #[test]
@@ -158,10 +158,10 @@ fn what_admission_refuses_never_reaches_the_log() {
         assert_eq!(response.json()["detail"], "broker 1 is down");
     }
     door.log.set_health(LogHealth::Ready);
-    door.set_stuck(true);
+    door.set_partitions(PartitionHealth::Stuck);
     let response = door.post("k", "", b"x");
     assert_eq!((response.status, response.problem().as_str()), (503, "partition_stuck"));
-    door.set_stuck(false);
+    door.set_partitions(PartitionHealth::Open);
     assert!(door.log.payloads().is_empty());
     assert_eq!(door.post("k", "", b"x").status, 202);
 }
@@ -169,13 +169,13 @@ fn what_admission_refuses_never_reaches_the_log() {
 #[test]
 fn a_refused_small_task_leaves_its_connection_usable() {
     let door = Setup::default().start();
-    door.set_stuck(true);
+    door.set_partitions(PartitionHealth::Stuck);
     let mut connection = door.connect();
     for _ in 0..3 {
         connection.send_post("k", "", &[b'x'; 5000]);
         assert_eq!(connection.response().status, 503);
     }
-    door.set_stuck(false);
+    door.set_partitions(PartitionHealth::Open);
     connection.send_post("k", "", b"x");
     assert_eq!(connection.response().status, 202);
 }
@@ -190,4 +190,22 @@ fn routes_beside_the_front_doors_own_are_served_by_the_same_listener() {
     connection.send("GET /v1/recordings HTTP/1.1\r\nHost: x\r\n\r\n");
     let response = connection.response();
     assert_eq!((response.status, &response.body[..]), (200, &b"[]"[..]));
+}
+
+#[test]
+fn a_partition_that_is_too_far_behind_is_503_with_the_time_that_it_may_take() {
+    let door = Setup::default().start();
+    let seconds = std::time::Duration::from_secs;
+    door.set_partitions(PartitionHealth::Behind(Behind {
+        tasks: 5001,
+        age: seconds(90),
+        retry_after: seconds(17),
+    }));
+    let response = door.post("k", "", b"x");
+    assert_eq!((response.status, response.problem().as_str()), (503, "partition_behind"));
+    assert_eq!(response.header("retry-after"), Some("17"));
+    let detail = response.json()["detail"].as_str().unwrap().to_owned();
+    assert!(detail.contains("5001 tasks") && detail.contains("90 s"), "{detail}");
+    door.set_partitions(PartitionHealth::Open);
+    assert_eq!(door.post("k", "", b"x").status, 202);
 }

@@ -5,9 +5,9 @@ use crate::{
     envelope,
     front_door::{FrontDoor, FrontDoorHandle, FrontDoorOptions, Routes},
     log::{
-        AppendError, AppendFuture, CommittedFuture, ExtentFuture, Idempotency, IdempotencyKey, JournalFuture,
-        JournalRead, LogHealth, NewRecord, NotWritten, ParkedRecord, PayloadDigest, ReadError, Receipt,
-        TaskLog,
+        AppendError, AppendFuture, BacklogFuture, CommittedFuture, ExtentFuture, Idempotency, IdempotencyKey,
+        JournalFuture, JournalRead, LogHealth, NewRecord, NotWritten, ParkedRecord, PayloadDigest, ReadError,
+        Receipt, TaskLog,
     },
     memory::{MemoryPool, Reservation},
 };
@@ -21,7 +21,7 @@ use std::{
     net::{Shutdown, SocketAddr, TcpStream},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
         mpsc,
     },
     thread::JoinHandle,
@@ -185,6 +185,10 @@ impl TaskLog for FakeLog {
         Box::pin(async { Err(ReadError("nothing is committed here".into())) })
     }
 
+    fn backlog(&self) -> BacklogFuture {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
     fn journal(&self, _: Partition, _: Position, _: JournalRead) -> JournalFuture {
         Box::pin(async { Err(ReadError("the front door reads no journal".into())) })
     }
@@ -225,7 +229,7 @@ pub(super) struct Running {
     pub(super) front_door: FrontDoor,
     pub(super) options: FrontDoorOptions,
     pub(super) handle: FrontDoorHandle,
-    stuck: Arc<AtomicBool>,
+    health: Arc<Mutex<PartitionHealth>>,
     tokio: tokio::runtime::Handle,
     end: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -235,12 +239,9 @@ impl Setup {
     pub(super) fn start(self) -> Running {
         let log = FakeLog::new(self.keep);
         let pool = MemoryPool::new("intake", self.pool);
-        let stuck = Arc::new(AtomicBool::new(false));
-        let scripted = stuck.clone();
-        let partition_health = move |_| match scripted.load(Ordering::SeqCst) {
-            true => PartitionHealth::Stuck,
-            false => PartitionHealth::Open,
-        };
+        let scripted = Arc::new(Mutex::new(PartitionHealth::Open));
+        let known = scripted.clone();
+        let partition_health = move |_| *known.lock().unwrap();
         let health = log.clone();
         let options = FrontDoorOptions {
             config: self.config,
@@ -265,14 +266,24 @@ impl Setup {
             });
         });
         let (handle, tokio) = starting.recv().unwrap();
-        Running { log, pool, front_door, options, handle, stuck, tokio, end: Some(end), thread: Some(thread) }
+        Running {
+            log,
+            pool,
+            front_door,
+            options,
+            handle,
+            health: scripted,
+            tokio,
+            end: Some(end),
+            thread: Some(thread),
+        }
     }
 }
 
 impl Running {
-    /// Whether every partition is stuck.
-    pub(super) fn set_stuck(&self, stuck: bool) {
-        self.stuck.store(stuck, Ordering::SeqCst);
+    /// How every partition is.
+    pub(super) fn set_partitions(&self, health: PartitionHealth) {
+        *self.health.lock().unwrap() = health;
     }
 
     pub(super) fn connect(&self) -> Connection {

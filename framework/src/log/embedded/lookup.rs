@@ -7,6 +7,7 @@ use bytes::Bytes;
 use partita_core::{Offset, Partition, Position};
 use rusqlite::{Connection, OptionalExtension, Result, Row};
 use std::{
+    collections::HashMap,
     path::PathBuf,
     sync::{Mutex, PoisonError},
 };
@@ -52,6 +53,16 @@ impl Lookup {
                 connection.prepare_cached("SELECT committed FROM offsets WHERE partition = ?1")?;
             let offset = select.query_row([partition.0], |row| row.get::<_, i64>(0)).optional()?;
             Ok(offset.map(|offset| Offset(offset as u64)))
+        })
+    }
+
+    /// The next offset to read of each partition of which one is stored.
+    pub(super) fn all_committed(&self) -> std::result::Result<HashMap<Partition, Offset>, ReadError> {
+        self.ask(|connection| {
+            let mut select = connection.prepare_cached("SELECT partition, committed FROM offsets")?;
+            let stored = select
+                .query_map([], |row| Ok((Partition(row.get(0)?), Offset(row.get::<_, i64>(1)? as u64))))?;
+            stored.collect()
         })
     }
 

@@ -31,8 +31,8 @@ mod writer;
 pub use consumer::EmbeddedConsumer;
 
 use super::{
-    AppendError, AppendFuture, CommittedFuture, ExtentFuture, JournalFuture, JournalRead, LogHealth,
-    NewRecord, NotWritten, ParkedRecord, ReadError, TaskLog, lock::DirLock,
+    AppendError, AppendFuture, BacklogFuture, CommittedFuture, ExtentFuture, JournalFuture, JournalRead,
+    LogHealth, NewRecord, NotWritten, ParkedRecord, Reach, ReadError, TaskLog, lock::DirLock,
 };
 use crate::{Error, config::EmbeddedConfig};
 use futures_util::future::BoxFuture;
@@ -200,6 +200,21 @@ impl TaskLog for EmbeddedLog {
         let lookup = self.lookup.clone();
         let committed = tokio::task::spawn_blocking(move || lookup.committed(partition));
         Box::pin(async move { committed.await.unwrap_or_else(|error| Err(ReadError(error.to_string()))) })
+    }
+
+    fn backlog(&self) -> BacklogFuture {
+        let ends = self.shared.published.view().ends.clone();
+        let lookup = self.lookup.clone();
+        let reaches = tokio::task::spawn_blocking(move || {
+            let mut committed = lookup.all_committed()?;
+            let reach = |(partition, end)| {
+                let partition = Partition(partition as u32);
+                let committed = committed.remove(&partition);
+                Reach { partition, committed, first: Offset(0), end: Offset(end) }
+            };
+            Ok(ends.into_iter().enumerate().map(reach).collect())
+        });
+        Box::pin(async move { reaches.await.unwrap_or_else(|error| Err(ReadError(error.to_string()))) })
     }
 
     fn health(&self) -> LogHealth {

@@ -1,7 +1,7 @@
 //! What is looked up beside the stream of tasks: the parking topic, partition `p` of which is the journal of partition `p` of the task
 //! topic; how far partitions reach; and whether a claim to append was carried out.
 //!
-//! Asked only when a partition is assigned whose journal is not empty, and by what operators do: so one client on one thread serves all
+//! Asked when a partition is assigned whose journal is not empty, by what operators do, and for what became of tasks: one client on one thread serves all
 //! questions in turn, made at the first, and holds little more than the record it is at.
 
 use super::{
@@ -9,11 +9,12 @@ use super::{
     producer::PARKED_HEADER,
     requests::{CLAIM_HEADER, claim_id},
     settings::{Role, client_config},
-    watch::NoGroup,
+    watch::{End, NoGroup, offsets},
 };
 use crate::config::KafkaConfig;
 use crate::log::{
-    CommittedFuture, Extent, ExtentFuture, JournalFuture, JournalPage, JournalRead, JournalRecord, ReadError,
+    BacklogFuture, CommittedFuture, Extent, ExtentFuture, JournalFuture, JournalPage, JournalRead,
+    JournalRecord, Reach, ReadError,
 };
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
@@ -53,6 +54,7 @@ pub(super) struct Lookup {
 enum Question {
     Page(Page, oneshot::Sender<Result<JournalPage, ReadError>>),
     Committed(Partition, oneshot::Sender<Result<Option<Offset>, ReadError>>),
+    Backlog(oneshot::Sender<Result<Vec<Reach>, ReadError>>),
     Claim(Sought, oneshot::Sender<Result<Option<Offset>, ReadError>>),
     /// Of the task topic; and where a time is in it.
     Extent(Partition, Option<i64>, oneshot::Sender<Result<Extent, ReadError>>),
@@ -108,6 +110,16 @@ impl Lookup {
         })
     }
 
+    /// How far every partition is.
+    pub(super) fn backlog(&self) -> BacklogFuture {
+        let (answer, answered) = oneshot::channel();
+        let asked = self.ask(Question::Backlog(answer));
+        Box::pin(async move {
+            asked?;
+            answered.await.unwrap_or_else(|_| Err(ended()))
+        })
+    }
+
     /// Where the record of this claim is in a partition of the task topic.
     pub(super) async fn find_claim(
         &self,
@@ -136,7 +148,9 @@ impl Lookup {
             .map_err(|error| ReadError(error.to_string()))?;
         let (sender, receiver) = unbounded();
         let (tasks, topic) = (self.config.topic.clone(), parking_topic(&self.config.topic));
-        let reader = Reader { client, tasks, topic, assigned: false, at: None, committed: HashMap::new() };
+        let partitions = self.config.partitions;
+        let reader =
+            Reader { client, tasks, partitions, topic, assigned: false, at: None, committed: HashMap::new() };
         thread::Builder::new()
             .name("partita-kafka-lookup".into())
             .spawn(move || serve(reader, &receiver))
@@ -156,6 +170,7 @@ struct Reader {
     client: BaseConsumer<NoGroup>,
     /// The task topic.
     tasks: String,
+    partitions: u32,
     /// The parking topic.
     topic: String,
     /// It has a partition, and asks its broker for more of it.
@@ -194,7 +209,14 @@ fn serve(mut reader: Reader, questions: &Receiver<Question>) {
                 let committed = reader.committed(partition);
                 let _ = answer.send(committed.map_err(|error| ReadError(error.to_string())));
             }
-            Question::Page(..) | Question::Extent(..) | Question::Committed(..) | Question::Claim(..) => {}
+            Question::Backlog(answer) if !answer.is_closed() => {
+                let _ = answer.send(reader.backlog().map_err(ReadError));
+            }
+            Question::Page(..)
+            | Question::Extent(..)
+            | Question::Backlog(..)
+            | Question::Committed(..)
+            | Question::Claim(..) => {}
         }
     }
 }
@@ -296,6 +318,36 @@ impl Reader {
         };
         self.committed.insert(partition, (now, offset));
         Ok(offset)
+    }
+
+    fn backlog(&self) -> Result<Vec<Reach>, String> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_range(&self.tasks, 0, self.partitions as i32 - 1);
+        let found = self.client.committed_offsets(list, PATIENCE).map_err(|error| error.to_string())?;
+        let committed: HashMap<_, _> = found
+            .elements()
+            .iter()
+            .filter_map(|element| match element.offset() {
+                rdkafka::Offset::Offset(offset) => Some((element.partition() as u32, offset.max(0) as u64)),
+                _ => None,
+            })
+            .collect();
+        let all = || (0..self.partitions).map(Partition);
+        let ends = offsets(&self.client, &self.tasks, all(), End::Last, PATIENCE)?;
+        // Where nothing is committed, all that is there waits.
+        let fresh = all().filter(|partition| !committed.contains_key(&partition.0));
+        let firsts: HashMap<_, _> = if committed.len() < ends.len() {
+            offsets(&self.client, &self.tasks, fresh, End::First, PATIENCE)?.into_iter().collect()
+        } else {
+            HashMap::new()
+        };
+        let reach = |(partition, end): (Partition, Offset)| {
+            let committed = committed.get(&partition.0).copied().map(Offset);
+            let first = firsts.get(&partition).copied();
+            let first = first.or(committed)?;
+            Some(Reach { partition, committed, first, end })
+        };
+        Ok(ends.into_iter().filter_map(reach).collect())
     }
 
     fn page(&mut self, question: Page) -> Result<JournalPage, String> {

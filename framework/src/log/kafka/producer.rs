@@ -14,8 +14,8 @@ use super::{
     watch::{Identity, Standing, Trouble, Watch},
 };
 use crate::log::{
-    AppendError, AppendFuture, CommittedFuture, ExtentFuture, JournalFuture, JournalRead, LogHealth,
-    NewRecord, NotWritten, ParkedRecord, TaskLog,
+    AppendError, AppendFuture, BacklogFuture, CommittedFuture, ExtentFuture, JournalFuture, JournalRead,
+    LogHealth, NewRecord, NotWritten, ParkedRecord, TaskLog,
 };
 use crate::memory::Reservation;
 use crate::metrics::{PRODUCER_QUEUE_BYTES, PRODUCER_QUEUE_MESSAGES};
@@ -216,6 +216,10 @@ impl TaskLog for KafkaLog {
 
     fn committed(&self, partition: Partition) -> CommittedFuture {
         self.lookup.committed(partition)
+    }
+
+    fn backlog(&self) -> BacklogFuture {
+        self.lookup.backlog()
     }
 
     fn group(&self) -> &str {

@@ -2,8 +2,9 @@
 
 use super::{ScriptedLog, Step};
 use crate::log::{
-    AppendError, AppendFuture, CommittedFuture, Extent, ExtentFuture, JournalFuture, JournalPage,
-    JournalRead, JournalRecord, LogHealth, NewRecord, NotWritten, ParkedRecord, Receipt, TaskLog,
+    AppendError, AppendFuture, BacklogFuture, CommittedFuture, Extent, ExtentFuture, JournalFuture,
+    JournalPage, JournalRead, JournalRecord, LogHealth, NewRecord, NotWritten, ParkedRecord, Reach, Receipt,
+    TaskLog,
 };
 use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt, ready};
@@ -69,6 +70,17 @@ impl TaskLog for ScriptedLog {
         let stored = state.partitions.get(partition.0 as usize);
         let committed = stored.and_then(|stored| stored.committed.as_ref()).map(|(offset, _)| *offset);
         ready(Ok(committed)).boxed()
+    }
+
+    fn backlog(&self) -> BacklogFuture {
+        let state = self.state();
+        let reach = |number| {
+            let partition = Partition(number);
+            let stored = state.partitions.get(number as usize);
+            let committed = stored.and_then(|stored| stored.committed.as_ref()).map(|(offset, _)| *offset);
+            Reach { partition, committed, first: Offset(0), end: state.end(partition) }
+        };
+        ready(Ok((0..self.partitions).map(reach).collect())).boxed()
     }
 
     fn journal(&self, partition: Partition, from: Position, read: JournalRead) -> JournalFuture {

@@ -218,3 +218,20 @@ fn high_watermarks_tell_how_far_the_log_reaches() {
     });
     consuming.close();
 }
+
+#[actix_rt::test]
+async fn a_backlog_is_what_is_stored_and_not_committed() {
+    let dir = tempfile::tempdir().unwrap();
+    let Opened { log, consumer } = open(dir.path(), 2);
+    for _ in 0..5 {
+        log.append(Partition(1), record("k", "x")).await.unwrap();
+    }
+    let consuming = Consuming::start(consumer);
+    consuming.commit(&[(1, 3)]);
+    let reaches = log.backlog().await.unwrap();
+    let seen: Vec<_> = reaches.iter().map(|reach| (reach.committed, reach.first, reach.end)).collect();
+    assert_eq!(seen, [(None, Offset(0), Offset(0)), (Some(Offset(3)), Offset(0), Offset(5))]);
+    assert_eq!(log.committed(Partition(1)).await, Ok(Some(Offset(3))));
+    assert_eq!(log.committed(Partition(0)).await, Ok(None));
+    consuming.close();
+}
