@@ -53,6 +53,8 @@ pub(crate) enum Command {
     /// The topics in Kafka
     #[command(subcommand)]
     Topics(TopicsCommand),
+    /// Make a token for the front door, and its entry in the file of tokens
+    Token(TokenArgs),
     /// The tasks that are parked, and what is to become of them
     #[command(subcommand)]
     Parked(ParkedCommand),
@@ -61,6 +63,34 @@ pub(crate) enum Command {
     /// The settings
     #[command(subcommand)]
     Config(ConfigCommand),
+}
+
+/// `partita token …`
+#[derive(Debug, Args)]
+pub(crate) struct TokenArgs {
+    /// Whose token it is: shown in refusals
+    pub(crate) name: String,
+    /// Only for keys that begin so; may be given several times
+    #[arg(long = "keys", value_name = "PREFIX")]
+    pub(crate) keys: Vec<String>,
+    /// What it may do
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "write")]
+    pub(crate) verbs: Vec<VerbArg>,
+    /// So many tasks a second at most
+    #[arg(long, value_name = "TASKS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) tasks_per_second: Option<u64>,
+    /// So many bytes of payload a second at most
+    #[arg(long, value_name = "BYTES")]
+    pub(crate) bytes_per_second: Option<bytesize::ByteSize>,
+}
+
+/// What a token may be for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum VerbArg {
+    /// Storing tasks
+    Write,
+    /// Asking what became of them, and reading recordings
+    Read,
 }
 
 /// `partita topics …`

@@ -27,11 +27,13 @@ pub(crate) struct Address {
     pub(crate) prefix: String,
     /// Where to connect.
     pub(crate) socket: SocketAddr,
+    /// The token, where one is asked for.
+    pub(crate) token: Option<String>,
 }
 
 impl Address {
     /// Reads `http://host:port/prefix` and looks the host up.
-    pub(crate) async fn resolve(url: &str) -> Result<Self> {
+    pub(crate) async fn resolve(url: &str, token: Option<&str>) -> Result<Self> {
         let rest =
             url.strip_prefix("http://").with_context(|| format!("{url} does not begin with http://"))?;
         let (authority, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -43,7 +45,8 @@ impl Address {
             .with_context(|| format!("{host} has no address"))?;
         let prefix =
             if prefix.is_empty() { String::new() } else { format!("/{}", prefix.trim_end_matches('/')) };
-        Ok(Self { authority: authority.to_owned(), prefix, socket })
+        let token = token.map(str::to_owned);
+        Ok(Self { authority: authority.to_owned(), prefix, socket, token })
     }
 
     /// The URL of a path.
@@ -148,6 +151,10 @@ impl Sink for Http {
         self.out.extend_from_slice(key.as_bytes());
         self.out.extend_from_slice(b" HTTP/1.1\r\nhost: ");
         self.out.extend_from_slice(self.address.authority.as_bytes());
+        if let Some(token) = &self.address.token {
+            self.out.extend_from_slice(b"\r\nauthorization: Bearer ");
+            self.out.extend_from_slice(token.as_bytes());
+        }
         self.out.extend_from_slice(b"\r\ncontent-type: application/octet-stream\r\ncontent-length: ");
         self.out.extend_from_slice(payload.len().to_string().as_bytes());
         self.out.extend_from_slice(b"\r\n\r\n");

@@ -27,6 +27,9 @@ pub(crate) struct Args {
     /// in this process handles them.
     #[arg(long)]
     url: Option<String>,
+    /// What the front door asks for, where it asks for a token: to write, and to read unless with --no-verify.
+    #[arg(long, env = "PARTITA_TOKEN", hide_env_values = true)]
+    token: Option<String>,
     #[command(flatten)]
     config: ConfigArgs,
     /// How many tasks.
@@ -119,7 +122,7 @@ impl Args {
 }
 
 async fn through_http(args: &Args, url: &str, maker: Maker) -> Result<Report> {
-    let address = Address::resolve(url).await?;
+    let address = Address::resolve(url, args.token.as_deref()).await?;
     let run = maker.run();
     let sinks = (0..args.clients).map(|_| Http::new(address.clone(), args.timeout)).collect();
     let progress = progress("sending", args.tasks, "tasks");

@@ -49,7 +49,13 @@ pub(crate) async fn verify(
     settle: Duration,
     progress: &ProgressBar,
 ) -> Result<Verified> {
-    let client = reqwest::Client::builder().no_proxy().build().context("making an HTTP client")?;
+    let mut headers = reqwest::header::HeaderMap::new();
+    if let Some(token) = &address.token {
+        let value = format!("Bearer {token}").try_into().context("the token is not one")?;
+        headers.insert(reqwest::header::AUTHORIZATION, value);
+    }
+    let client = reqwest::Client::builder().no_proxy().default_headers(headers).build();
+    let client = client.context("making an HTTP client")?;
     let reader = Reader { client, address, maker, deadline: Instant::now() + settle };
     let mut verified = Verified { verdict: Verdict::default(), end_to_end: histogram() };
     for key in ledger.keys() {

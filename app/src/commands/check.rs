@@ -9,6 +9,7 @@ use bytesize::ByteSize;
 use partita::{
     Config,
     config::{Layered, LogKind},
+    front_door::FrontDoor,
     memory::MemoryBudget,
 };
 use std::{io::Write, net::TcpListener, path::Path, process::ExitCode};
@@ -58,6 +59,7 @@ pub(super) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     findings.push(recordings(&recorder));
     findings.push(listener("front_door.listen", config.front_door.listen));
     findings.push(listener("admin.listen", config.admin.listen));
+    findings.push(entrance(config));
     print(&findings);
     let failed = findings.iter().any(|finding| finding.level == Level::Fail);
     Ok(if failed { FAILED.into() } else { ExitCode::SUCCESS })
@@ -75,6 +77,25 @@ fn print(findings: &[Finding]) {
         if !finding.help.is_empty() {
             let _ = writeln!(out, "      help: {}", finding.help);
         }
+    }
+}
+
+/// Who may store tasks.
+fn entrance(config: &Config) -> Finding {
+    const SUBJECT: &str = "front_door.tokens_file";
+    let door = &config.front_door;
+    match (FrontDoor::check(door), door.token.is_some() || door.tokens_file.is_some()) {
+        (Err(error), _) => Finding::fail(SUBJECT, error.to_string(), "mend the file"),
+        (Ok(()), true) => Finding::ok(SUBJECT, "a token is asked for"),
+        (Ok(()), false) if door.listen.ip().is_loopback() => {
+            Finding::ok(SUBJECT, "no token is asked for, on this machine only")
+        }
+        (Ok(()), false) => Finding {
+            level: Level::Warn,
+            subject: SUBJECT.into(),
+            detail: format!("anybody who reaches {} may store tasks and read recordings", door.listen),
+            help: "set front_door.tokens_file (see `partita token`), or let a proxy ask".into(),
+        },
     }
 }
 

@@ -6,6 +6,7 @@ mod engine;
 mod parked;
 mod rewind;
 mod serve;
+mod token;
 mod topics;
 mod workers;
 
@@ -24,6 +25,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check(args) => check::run(&args),
         Command::Bench(args) => bench::run(args),
         Command::Topics(TopicsCommand::Create(args)) => topics::create(&args),
+        Command::Token(args) => token::run(&args),
         Command::Parked(command) => parked::run(command),
         Command::Rewind(args) => rewind::run(&args),
         Command::Config(ConfigCommand::Print(args)) => config_print::run(&args),

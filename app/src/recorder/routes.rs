@@ -12,7 +12,7 @@ use actix_web::{
     web::{self, Data, ServiceConfig},
 };
 use futures_util::{StreamExt, TryStreamExt, stream};
-use partita::front_door::{Problem, ProblemCode};
+use partita::front_door::{Problem, ProblemCode, may_read};
 use serde_json::json;
 use std::{str::FromStr, sync::Arc};
 
@@ -41,6 +41,7 @@ fn read() -> Route {
 
 async fn list(request: HttpRequest, recordings: Data<Recordings>) -> HttpResponse {
     answer(&request, async {
+        may_read(&request, None)?;
         let page = Page::parse(request.query_string())?;
         let (found, more) = recordings.list(page.after.as_deref(), page.limit).await.map_err(storage)?;
         let next = found.last().filter(|_| more).map(|last| last.key.clone());
@@ -54,10 +55,14 @@ async fn one(request: HttpRequest, recordings: Data<Recordings>) -> HttpResponse
     answer(&request, async {
         let (_, path) = request.uri().path().split_once("/v1/recordings/").unwrap_or_default();
         let recordings = recordings.into_inner();
+        let key = |raw| {
+            let key = decode_key(raw)?;
+            may_read(&request, Some(key.as_bytes())).map(|()| key)
+        };
         match path.split('/').collect::<Vec<_>>()[..] {
-            [key] => show(&recordings, &decode_key(key)?).await,
-            [key, "content"] => content(recordings, &decode_key(key)?).await,
-            [key, "chunks", place] => chunk(recordings, &decode_key(key)?, place).await,
+            [raw] => show(&recordings, &key(raw)?).await,
+            [raw, "content"] => content(recordings, &key(raw)?).await,
+            [raw, "chunks", place] => chunk(recordings, &key(raw)?, place).await,
             _ => Err(Problem::new(ProblemCode::NotFound,
                 "a recording has /content and /chunks/{partition}-{offset}; a slash of the key is written %2F",
             )),

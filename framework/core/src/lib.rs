@@ -2,7 +2,7 @@
 //!
 //! [`GroupMember`] decides about assignment, epochs, commits and shutdown; [`FlowControl`] about pausing; [`Admission`]
 //! about taking a task, [`Backlog`] about partitions that are behind; [`retry`] about failed attempts; [`Parking`] about keys that are parked; [`Sequence`] about gaps in a
-//! partition; [`RequestState`] about requests that come again; [`Retention`] about tasks that the log may soon delete.
+//! partition; [`Rate`] about callers that come too often; [`RequestState`] about requests that come again; [`Retention`] about tasks that the log may soon delete.
 
 mod action;
 mod admission;
@@ -17,6 +17,7 @@ mod member;
 mod offset_tracker;
 mod parking;
 mod partitioner;
+mod rate;
 mod request;
 mod retention;
 pub mod retry;
@@ -35,6 +36,7 @@ pub use member::{GroupMember, MemberConfig, PartitionState, PartitionView};
 pub use offset_tracker::{ImpossibleEnd, OffsetTracker};
 pub use parking::{Claim, Entry, Mark, Noted, Parking, Position, Verdict, Weight};
 pub use partitioner::{murmur2, partition_of};
+pub use rate::{Rate, Used};
 pub use request::{
     ClaimId, RequestClaim, RequestDigest, RequestNote, RequestState, RequestTimes, RequestVerdict,
 };

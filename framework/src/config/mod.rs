@@ -164,6 +164,10 @@ pub struct FrontDoorConfig {
     /// Payloads smaller than this are stored as they are.
     #[serde(with = "size")]
     pub compression_min: ByteSize,
+    /// A token that may do everything, asked for as `Authorization: Bearer …`. Unset, and no `tokens_file`: everybody may.
+    pub token: Option<String>,
+    /// A file of tokens, each with what it may do. It is read again when it has changed.
+    pub tokens_file: Option<PathBuf>,
     /// Tasks of one partition that may wait, stored and not ended: above it the tasks of its keys get 503. Unset: any number.
     pub backlog_tasks: Option<u64>,
     /// How long the oldest of them may have waited. Unset: any time.
@@ -190,6 +194,8 @@ impl Default for FrontDoorConfig {
             body_timeout: Duration::from_secs(30),
             compression: CompressionMode::Zstd,
             compression_min: ByteSize::kib(16),
+            token: None,
+            tokens_file: None,
             backlog_tasks: None,
             backlog_age: None,
         }

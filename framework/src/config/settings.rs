@@ -43,6 +43,8 @@ pub const SETTINGS: &[Setting] = settings! {
     "front_door.body_timeout", Kind::Duration, "\"30s\"", "How long a body may go without a byte before it gets 408.";
     "front_door.compression", Kind::Choice(&["zstd", "none"]), "\"zstd\"", "Whether payloads that arrive uncompressed are stored compressed.";
     "front_door.compression_min", Kind::Size, "\"16KiB\"", "Smaller payloads are stored as they are.";
+    "front_door.token", Kind::Text, "\"…\"", "A token that may do everything, asked for as a bearer token. Unset, and no tokens_file: everybody may.";
+    "front_door.tokens_file", Kind::Path, "\"tokens.toml\"", "Tokens, each with what it may do: see `partita token`. Read again when it has changed.";
     "front_door.backlog_tasks", Kind::Integer, "100000", "Tasks of one partition that may wait: above it the tasks of its keys get 503. Unset: any number.";
     "front_door.backlog_age", Kind::Duration, "\"15m\"", "How long the oldest of them may have waited. Unset: any time.";
     "admin.listen", Kind::Address, "\"127.0.0.1:8081\"", "Where operators and Prometheus ask.";

@@ -71,6 +71,17 @@ fn check(config: &Config) -> Result<(), Finding> {
     ensure(config.admin.token.as_deref() != Some(""), "admin.token", || {
         "is empty\nhelp: unset it to ask for none, or set a long random one".into()
     })?;
+    ensure(config.front_door.token.as_deref() != Some(""), "front_door.token", || {
+        "is empty\nhelp: unset it to ask for none, or set a long random one (`partita token`)".into()
+    })?;
+    let is_open = config.admin.token.is_none() && !config.admin.listen.ip().is_loopback();
+    ensure(!is_open, "admin.listen", || {
+        format!(
+            "{} can be reached from elsewhere, and admin.token is not set: anybody could drop or rewind tasks\nhelp: set admin.token, or \
+             listen on 127.0.0.1",
+            config.admin.listen
+        )
+    })?;
     let (front_door, admin) = (config.front_door.listen, config.admin.listen);
     ensure(front_door != admin || admin.port() == 0, "admin.listen", || {
         format!("{admin} is the front door's address too\nhelp: give each listener a port of its own")

@@ -1,6 +1,7 @@
 //! Everything that can be said of a task before the first byte of its body.
 
 use super::{
+    access::{Caller, Verb},
     admission,
     door::Door,
     idempotency, key,
@@ -13,6 +14,7 @@ use actix_web::http::header::HeaderMap;
 use bytes::Bytes;
 use partita_core::{Partition, partition_of};
 use partita_proto::v1::Envelope;
+use std::sync::Arc;
 
 /// A task that may come in.
 pub(super) struct Admitted {
@@ -22,6 +24,7 @@ pub(super) struct Admitted {
     pub(super) head: Envelope,
     pub(super) coding: Coding,
     pub(super) idempotency: Option<IdempotencyKey>,
+    pub(super) caller: Option<Arc<Caller>>,
 }
 
 impl Admitted {
@@ -32,7 +35,12 @@ impl Admitted {
         headers: &HeaderMap,
         declared: Option<u64>,
     ) -> Result<Self, Problem> {
+        let caller = door.access.enter(headers, Verb::Write)?;
         let key = key::from_path(path)?;
+        if let Some(caller) = &caller {
+            caller.may_use(&key)?;
+            caller.admit()?;
+        }
         let head = task_head::envelope(headers)?;
         let coding = task_head::coding(headers)?;
         let idempotency = idempotency::header(headers)?.map(|name| IdempotencyKey::of_request(&key, name, 0));
@@ -45,6 +53,6 @@ impl Admitted {
             (door.partition_health)(partition),
             reservable,
         )?;
-        Ok(Self { key, partition, head, coding, idempotency })
+        Ok(Self { key, partition, head, coding, idempotency, caller })
     }
 }

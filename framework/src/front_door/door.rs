@@ -1,6 +1,7 @@
 //! What every request of one front door shares, and which requests are in hand.
 
 use super::{
+    access::Access,
     admission::{LogHealthNow, PartitionHealthOf},
     budget::Budget,
     compress::Compressor,
@@ -8,7 +9,7 @@ use super::{
     meter::Meter,
     options::FrontDoorOptions,
 };
-use crate::{log::TaskLog, task_state::TaskStates};
+use crate::{Error, log::TaskLog, task_state::TaskStates};
 use std::{
     sync::{
         Arc,
@@ -20,6 +21,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub(super) struct Door {
+    pub(super) access: Access,
     pub(super) log: Arc<dyn TaskLog>,
     pub(super) log_health: LogHealthNow,
     pub(super) partition_health: PartitionHealthOf,
@@ -40,8 +42,9 @@ pub(super) struct Door {
 }
 
 impl Door {
-    pub(super) fn new(options: &FrontDoorOptions) -> Self {
-        Self {
+    pub(super) fn new(options: &FrontDoorOptions) -> Result<Self, Error> {
+        Ok(Self {
+            access: Access::new(&options.config)?,
             log: options.log.clone(),
             log_health: options.log_health.clone(),
             partition_health: options.partition_health.clone(),
@@ -57,7 +60,7 @@ impl Door {
             draining: AtomicBool::new(false),
             in_hand: AtomicUsize::new(0),
             idle: Notify::new(),
-        }
+        })
     }
 
     pub(super) fn is_draining(&self) -> bool {

@@ -5,6 +5,7 @@
 //! refusal is a [`Problem`] and goes out through `refuse`, which sees to it that a sender in the middle of its
 //! body still gets it.
 
+mod access;
 mod admission;
 mod admitted;
 mod append;
@@ -32,6 +33,7 @@ mod task_head;
 #[cfg(test)]
 mod tests;
 
+pub use access::{Caller, Verb, may_read};
 pub use admission::{LogHealthNow, PartitionHealthOf};
 pub use options::{FrontDoorOptions, Routes};
 pub use problem::{Problem, ProblemCode};

@@ -1,6 +1,7 @@
 //! `POST /v1/tasks/{key}`: one task, answered when it is durable. A task's first steps, in order.
 
 use super::{
+    access::Caller,
     admitted::Admitted,
     append::append,
     body::RequestBody,
@@ -26,6 +27,11 @@ use actix_web::{
     web,
 };
 use std::{fmt::Write, sync::Arc, time::Instant};
+
+/// Whether a path is one of the front door's own routes.
+pub(super) fn is_own(path: &str) -> bool {
+    path.starts_with(key::ROUTE) || path == EVENTS_ROUTE
+}
 
 /// Serves everything below `/v1/tasks`.
 pub(super) async fn tasks(
@@ -67,7 +73,11 @@ async fn post_task(door: Arc<Door>, request: HttpRequest, payload: web::Payload)
         Ok(accepted) => {
             door.meter.stored(accepted.size, &accepted.receipt);
             door.meter.task.answered(began, 202);
-            receipt_answer(&door, &id, None, accepted.receipt)
+            let mut answer = receipt_answer(&door, &id, None, accepted.receipt);
+            if let Some(caller) = accepted.caller {
+                caller.tell(answer.headers_mut());
+            }
+            answer
         }
         Err(problem) => {
             door.meter.not_stored(problem.code);
@@ -81,6 +91,7 @@ async fn post_task(door: Arc<Door>, request: HttpRequest, payload: web::Payload)
 struct Accepted {
     receipt: Receipt,
     size: u64,
+    caller: Option<Arc<Caller>>,
 }
 
 async fn accept(door: &Door, request: &HttpRequest, body: &mut RequestBody) -> Result<Accepted, Problem> {
@@ -89,8 +100,11 @@ async fn accept(door: &Door, request: &HttpRequest, body: &mut RequestBody) -> R
     let hash = begun.as_ref().map(|_| PayloadHash::default());
     let received = receive(body, task.coding, &task.head, &door.budget, door.max_task, hash).await?;
     let size = received.size;
+    if let Some(caller) = &task.caller {
+        caller.charge(size);
+    }
     let receipt = append(door, task.partition, task.key, task.head, received, begun).await?;
-    Ok(Accepted { receipt, size })
+    Ok(Accepted { receipt, size, caller: task.caller })
 }
 
 /// 202 for one task. `task_id`: the sender's own id for it.

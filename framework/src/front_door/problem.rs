@@ -6,7 +6,7 @@ use actix_web::{
     body::BoxBody,
     http::{
         StatusCode,
-        header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER},
+        header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
     },
 };
 use std::borrow::Cow;
@@ -64,6 +64,8 @@ problems! {
     InvalidDocument, "invalid_document", 400, None, "The body is not the document that it says it is";
     InvalidEvent, "invalid_event", 400, None, "The event breaks a rule of CloudEvents";
     NoKey, "no_key", 400, None, "The event has no key";
+    Unauthorized, "unauthorized", 401, None, "A token is needed";
+    Forbidden, "forbidden", 403, None, "The token does not allow this";
     NotFound, "not_found", 404, None, "There is nothing here";
     MethodNotAllowed, "method_not_allowed", 405, None, "The method is not allowed here";
     IdempotencyKeyInFlight, "idempotency_key_in_flight", 409, Some(1), "A request with this idempotency key is under way";
@@ -73,6 +75,7 @@ problems! {
     BatchTooLarge, "batch_too_large", 413, None, "The document with the tasks is too large";
     UnsupportedMediaType, "unsupported_media_type", 415, None, "The media type is not one of a task's";
     UnsupportedEncoding, "unsupported_encoding", 415, None, "The Content-Encoding is not identity, gzip or zstd";
+    RateLimited, "rate_limited", 429, Some(1), "The token's tasks or bytes a second are used up";
     Internal, "internal", 500, None, "Something broke here";
     OutOfMemoryBudget, "out_of_memory_budget", 503, Some(1), "The memory for bodies is in use";
     PartitionStuck, "partition_stuck", 503, Some(30), "This key's partition waits for an operator";
@@ -139,6 +142,9 @@ impl Problem {
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
+        if code == ProblemCode::Unauthorized {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"partita\""));
+        }
         if code == ProblemCode::UnsupportedEncoding {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity, gzip, zstd"));
         }
@@ -173,7 +179,7 @@ mod tests {
     #[test]
     fn exactly_what_may_be_tried_again_says_when() {
         for problem in ProblemCode::ALL {
-            let later = matches!(problem.status(), 409 | 503);
+            let later = matches!(problem.status(), 409 | 429 | 503);
             assert_eq!(problem.retry_after().is_some(), later, "{problem:?}");
         }
     }

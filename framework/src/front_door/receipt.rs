@@ -1,6 +1,7 @@
 //! `GET /v1/tasks/{partition}-{offset}`: what became of a task, at once or once it is settled.
 
 use super::{
+    access::Verb,
     door::Door,
     key,
     problem::{Problem, ProblemCode},
@@ -15,7 +16,7 @@ use actix_web::{
     body::BoxBody,
     http::{
         ConnectionType, StatusCode,
-        header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue},
+        header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue},
     },
 };
 use humantime_serde::re::humantime::{format_rfc3339_millis, parse_duration};
@@ -48,7 +49,7 @@ pub(super) async fn get(
 ) -> HttpResponse {
     let began = Instant::now();
     let id = RequestId::of(request.headers());
-    let answer = match find(door, request.query_string(), partition, offset).await {
+    let answer = match find(door, request.headers(), request.query_string(), partition, offset).await {
         Ok(state) => {
             let mut response = HttpResponse::new(StatusCode::OK);
             let headers = response.headers_mut();
@@ -70,7 +71,17 @@ pub(super) async fn get(
     answer
 }
 
-async fn find(door: &Door, query: &str, partition: Partition, offset: Offset) -> Result<TaskState, Problem> {
+async fn find(
+    door: &Door,
+    headers: &HeaderMap,
+    query: &str,
+    partition: Partition,
+    offset: Offset,
+) -> Result<TaskState, Problem> {
+    if let Some(caller) = door.access.enter(headers, Verb::Read)? {
+        // Whose key a task has is not known here.
+        caller.may_use_all()?;
+    }
     let wait = wait_in(query)?;
     let states = door.task_states.as_ref().ok_or_else(none)?;
     let state = match wait {

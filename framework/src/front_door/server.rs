@@ -4,13 +4,23 @@
 //! The listener is put together from the parts that actix-web's `HttpServer` is made of, because that has no way to answer
 //! `Expect: 100-continue`.
 
-use super::{door::Door, expect::expect, options::FrontDoorOptions, post_task, refuse::LINGER};
-use crate::Error;
+use super::{
+    access::{Access, Verb},
+    door::Door,
+    expect::expect,
+    meter::NO_ROUTE,
+    options::FrontDoorOptions,
+    post_task,
+    refuse::LINGER,
+};
+use crate::{Error, config::FrontDoorConfig};
 use actix_http::HttpService;
 use actix_service::map_config;
 use actix_web::{
-    App,
-    dev::{AppConfig, Server, ServerHandle, fn_service},
+    App, HttpMessage,
+    body::{BoxBody, MessageBody},
+    dev::{AppConfig, Server, ServerHandle, ServiceRequest, ServiceResponse, fn_service},
+    middleware::{Next, from_fn},
     web::{self, ServiceConfig},
 };
 use std::{
@@ -49,13 +59,19 @@ pub struct FrontDoorHandle {
 }
 
 impl FrontDoor {
-    /// Makes one. The metrics recorder must be installed before.
-    pub fn new(options: FrontDoorOptions) -> Self {
-        Self { door: Arc::new(Door::new(&options)), options }
+    /// Makes one; an error says what is wrong with its tokens. The metrics recorder must be installed before.
+    pub fn new(options: FrontDoorOptions) -> Result<Self, Error> {
+        Ok(Self { door: Arc::new(Door::new(&options)?), options })
+    }
+
+    /// Whether a front door could be made with these settings, as far as the files that they name are concerned.
+    pub fn check(config: &FrontDoorConfig) -> Result<(), Error> {
+        Access::new(config).map(drop)
     }
 
     /// The routes, for an actix-web `App` of the caller's own: `App::new().configure(front_door.configure())`. All of
-    /// them share this front door's state.
+    /// them share this front door's state. Its tokens are asked for at the front door's own routes only: those of
+    /// [`FrontDoorOptions::routes`] are open to everybody then, unless the `App` asks for something.
     pub fn configure(&self) -> impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static {
         let door = self.door.clone();
         let routes = self.options.routes.clone();
@@ -84,7 +100,10 @@ impl FrontDoor {
         let (door, configure) = (self.door.clone(), self.configure());
         let connections = move || {
             let (stopping, door) = (stopping.clone(), door.clone());
-            let app = App::new().configure(&configure).default_service(web::to(post_task::not_found));
+            let app = App::new()
+                .wrap(from_fn(others_enter))
+                .configure(&configure)
+                .default_service(web::to(post_task::not_found));
             HttpService::build()
                 .graceful_shutdown_signal(move || {
                     let stopping = stopping.clone();
@@ -135,6 +154,26 @@ impl FrontDoorHandle {
         self.door.cut.cancel();
         self.server.stop(true).await;
     }
+}
+
+/// Asks for a token at the routes that are not the front door's own; those ask themselves.
+async fn others_enter(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let door = request.app_data::<web::Data<Door>>().cloned();
+    if let Some(door) = door.filter(|_| !post_task::is_own(request.path())) {
+        match door.access.enter(request.headers(), Verb::Read) {
+            Ok(Some(caller)) => _ = request.extensions_mut().insert(caller),
+            Ok(None) => {}
+            Err(problem) => {
+                door.meter.stray(NO_ROUTE, request.method(), problem.code);
+                let response = problem.respond(request.request());
+                return Ok(request.into_response(response));
+            }
+        }
+    }
+    next.call(request).await.map(ServiceResponse::map_into_boxed_body)
 }
 
 /// The standard library's own `bind` queues 128 connections at most: fewer than may come at once.

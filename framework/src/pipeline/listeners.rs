@@ -43,7 +43,7 @@ pub(crate) async fn open(shared: &Shared, role: Role, extras: Extras) -> Result<
     let door = &shared.config.front_door;
     let bounds = BacklogBounds { tasks: door.backlog_tasks, age: door.backlog_age };
     let (backlogs, looking) = Backlogs::watch(shared.log.clone(), bounds).unzip();
-    match FrontDoor::new(options(shared, extras.routes, backlogs)).start() {
+    match FrontDoor::new(options(shared, extras.routes, backlogs)).and_then(FrontDoor::start) {
         Ok(front_door) => Ok(Listeners { front_door: Some(front_door), _looking: looking, admin }),
         Err(error) => {
             admin.stop().await;

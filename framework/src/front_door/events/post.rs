@@ -2,6 +2,7 @@
 
 use super::{
     super::{
+        access::{Caller, Verb},
         admission,
         append::append,
         body::RequestBody,
@@ -110,6 +111,7 @@ pub(in super::super) struct Ask {
     notation: Notation,
     /// The request's own name.
     idempotency: Option<String>,
+    caller: Option<Arc<Caller>>,
 }
 
 impl Ask {
@@ -119,6 +121,8 @@ impl Ask {
         headers: &HeaderMap,
         declared: Option<u64>,
     ) -> Result<Self, Problem> {
+        let caller = door.access.enter(headers, Verb::Write)?;
+        caller.as_ref().map_or(Ok(()), |caller| caller.admit())?;
         let format = Format::of(headers)?;
         let base = Envelope { content_type: None, r#type: None, ..task_head::envelope(headers)? };
         let coding = task_head::coding(headers)?;
@@ -138,13 +142,14 @@ impl Ask {
             PartitionHealth::Open,
             door.budget.has_room(decoder),
         )?;
-        Ok(Self { format, coding, base, notation: notation(headers), idempotency })
+        Ok(Self { format, coding, base, notation: notation(headers), idempotency, caller })
     }
 }
 
 impl Ask {
     /// Begins the request's only event. Its own name goes before what the event is known by.
     fn begin(&self, door: &Door, key: &[u8], head: &Envelope) -> Result<Option<Begun>, Problem> {
+        self.caller.as_ref().map_or(Ok(()), |caller| caller.may_use(key))?;
         let own = self.idempotency.as_deref().map(|name| IdempotencyKey::of_request(key, name, 0));
         door.begin(own.or_else(|| idempotency::of_event(key, head, None)))
     }
@@ -177,7 +182,7 @@ async fn binary(
     let begun = ask.begin(door, &key, &head)?;
     let hash = begun.as_ref().map(|_| PayloadHash::default());
     let received = receive(body, ask.coding, &head, &door.budget, door.max_task, hash).await?;
-    store_one(door, key, head, received, begun).await
+    store_one(door, &ask, key, head, received, begun).await
 }
 
 async fn structured(door: &Door, ask: Ask, body: &mut RequestBody) -> Result<Stored, Problem> {
@@ -190,11 +195,12 @@ async fn structured(door: &Door, ask: Ask, body: &mut RequestBody) -> Result<Sto
         return Err(too_large(door.max_task));
     }
     let begun = ask.begin(door, &key, &head)?;
-    store_one(door, key, head, Received::plain(payload, None), begun).await
+    store_one(door, &ask, key, head, Received::plain(payload, None), begun).await
 }
 
 async fn store_one(
     door: &Door,
+    ask: &Ask,
     key: Bytes,
     head: Envelope,
     received: Received,
@@ -203,6 +209,9 @@ async fn store_one(
     let partition = partition_of(&key, door.log.partitions());
     admission::admit(door.is_draining(), (door.log_health)(), (door.partition_health)(partition), true)?;
     let (task_id, size) = (head.id.clone(), received.size);
+    if let Some(caller) = &ask.caller {
+        caller.charge(size);
+    }
     let receipt = append(door, partition, key, head, received, begun).await?;
     Ok(Stored { task_id, receipt, size })
 }
@@ -302,7 +311,7 @@ async fn store_many(
 
 async fn store(door: Arc<Door>, ask: Ask, source: Source, outbox: Outbox, began: Instant, in_hand: InHand) {
     let results = Results::new(ask.notation, door.log.topic(), outbox.clone(), door.budget.clone());
-    let store = Store::new(&door, ask.base, ask.idempotency, results);
+    let store = Store::new(&door, ask.base, ask.idempotency, ask.caller, results);
     let (counts, body) = match source {
         Source::Document(document) => (store.run(Entries::Document(document)).await, None),
         Source::Lines(mut body) => {

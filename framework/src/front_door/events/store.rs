@@ -3,6 +3,7 @@
 
 use super::{
     super::{
+        access::Caller,
         admission,
         append::append,
         door::Door,
@@ -27,6 +28,7 @@ use partita_proto::v1::Envelope;
 use prost::Message;
 use std::{
     collections::{HashMap, VecDeque},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -47,6 +49,7 @@ pub(super) struct Store<'a> {
     base: Envelope,
     /// The request's own name.
     idempotency: Option<String>,
+    caller: Option<Arc<Caller>>,
     results: Results,
     running: FuturesUnordered<LocalBoxFuture<'a, Done>>,
     /// For each key with a task in the log's hands, what waits behind it.
@@ -69,11 +72,18 @@ struct Done {
 }
 
 impl<'a> Store<'a> {
-    pub(super) fn new(door: &'a Door, base: Envelope, idempotency: Option<String>, results: Results) -> Self {
+    pub(super) fn new(
+        door: &'a Door,
+        base: Envelope,
+        idempotency: Option<String>,
+        caller: Option<Arc<Caller>>,
+        results: Results,
+    ) -> Self {
         Self {
             door,
             base,
             idempotency,
+            caller,
             results,
             running: FuturesUnordered::new(),
             behind: HashMap::new(),
@@ -95,7 +105,9 @@ impl<'a> Store<'a> {
             if !blocked {
                 reader = Reader::new(self.results.outbox());
             }
-            let may_read = !ended && !pinched && !blocked && self.results.open() < OPEN;
+            // Whoever sends many tasks at once is slowed down to his rate.
+            let ahead = self.caller.as_ref().and_then(|caller| caller.wait());
+            let may_read = !ended && !pinched && !blocked && ahead.is_none() && self.results.open() < OPEN;
             if !may_read && !blocked && self.running.is_empty() && ended {
                 return Some(self.results.finish());
             }
@@ -123,6 +135,7 @@ impl<'a> Store<'a> {
                         ended = true;
                     }
                 },
+                () = tokio::time::sleep(ahead.unwrap_or_default()), if ahead.is_some() && !ended => {}
                 // Whoever waits for its results before it goes on hears them, and who was waited for is looked at again.
                 () = tokio::time::sleep(IDLE), if blocked || self.results.is_waiting() => {
                     self.results.give_out(true);
@@ -166,6 +179,10 @@ impl<'a> Store<'a> {
     fn admit(&self, task: Task) -> Result<Task, Problem> {
         let door = self.door;
         let max_task = door.max_task;
+        if let Some(caller) = &self.caller {
+            caller.may_use(&task.key)?;
+            caller.charge(task.payload.len());
+        }
         if task.payload.len() > max_task {
             return Err(too_large(max_task));
         }

@@ -118,7 +118,8 @@ fn an_address_in_use_is_an_error_that_names_it() {
     let address = door.handle.address();
     let mut options = door.options.clone();
     options.config.listen = address;
-    let started = actix_rt::System::new()
-        .block_on(async move { crate::front_door::FrontDoor::new(options).start().map(|_| ()) });
+    let started = actix_rt::System::new().block_on(async move {
+        crate::front_door::FrontDoor::new(options).and_then(crate::front_door::FrontDoor::start).map(|_| ())
+    });
     assert!(matches!(started, Err(Error::Listen { address: named, .. }) if named == address));
 }

@@ -1,5 +1,6 @@
 //! The front door over real HTTP, on a log that does what a test tells it.
 
+mod access;
 mod bodies;
 mod early;
 mod encodings;

@@ -253,7 +253,7 @@ impl Setup {
             task_states: None,
             routes: self.routes,
         };
-        let front_door = FrontDoor::new(options.clone());
+        let front_door = FrontDoor::new(options.clone()).unwrap();
         let opening = front_door.clone();
         let (started, starting) = mpsc::channel();
         let (end, ended) = tokio::sync::oneshot::channel();
@@ -468,7 +468,7 @@ impl Response {
         assert_eq!(problem["request_id"].as_str(), self.header("x-request-id"));
         assert!(!problem["title"].as_str().unwrap().is_empty());
         assert!(!problem["detail"].as_str().unwrap().is_empty());
-        assert_eq!(self.header("retry-after").is_some(), matches!(self.status, 409 | 503));
+        assert_eq!(self.header("retry-after").is_some(), matches!(self.status, 409 | 429 | 503));
         code
     }
 }

@@ -111,8 +111,9 @@ async fn serve(config: Config) -> Result<()> {
         log: log.clone(),
         intake: memory.intake.clone(),
         partition_health: Arc::new(|_| PartitionHealth::Open),
+        task_states: None,
         routes: Vec::new(),
-    });
+    })?;
     announce(door.start()?.address())?;
     tokio::signal::ctrl_c().await?;
     Ok(())

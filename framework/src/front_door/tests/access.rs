@@ -1,0 +1,188 @@
+//! Who may enter, to do what, and how often.
+
+use super::support::{Response, Running, Setup, await_that};
+use crate::{
+    Error,
+    config::FrontDoorConfig,
+    front_door::{FrontDoor, Routes, may_read},
+};
+use actix_web::{HttpRequest, HttpResponse, web};
+use sha2::{Digest, Sha256};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+fn entry(name: &str, token: &str, more: &str) -> String {
+    let hash: String = Sha256::digest(token.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("[[token]]\nname = \"{name}\"\nsha256 = \"{hash}\"\n{more}\n")
+}
+
+struct Guarded {
+    door: Running,
+    file: tempfile::NamedTempFile,
+}
+
+fn guarded(tokens: &[String]) -> Guarded {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), tokens.concat()).unwrap();
+    let config = FrontDoorConfig {
+        token: Some("the one".into()),
+        tokens_file: Some(file.path().to_owned()),
+        ..Setup::default().config
+    };
+    let routes: Routes = Arc::new(|services| {
+        let show = async |request: HttpRequest, key: web::Path<String>| match may_read(
+            &request,
+            Some(key.as_bytes()),
+        ) {
+            Ok(()) => HttpResponse::Ok().body("shown"),
+            Err(problem) => problem.respond(&request),
+        };
+        services.route("/shown/{key}", web::get().to(show));
+    });
+    Guarded { door: Setup { config, routes: vec![routes], ..Setup::default() }.start(), file }
+}
+
+fn bearer(token: &str) -> String {
+    format!("Authorization: Bearer {token}\r\n")
+}
+
+fn send(door: &Running, method: &str, path: &str, headers: &str, body: &str) -> Response {
+    let mut connection = door.connect();
+    connection.send(format!(
+        "{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n{headers}\r\n{body}",
+        body.len()
+    ));
+    connection.response()
+}
+
+fn is(response: &Response, status: u16, code: &str) {
+    assert_eq!((response.status, response.problem().as_str()), (status, code));
+}
+
+#[test]
+fn without_a_token_that_is_known_nobody_enters() {
+    let guarded = guarded(&[entry("shop", "abc", "")]);
+    for headers in [
+        "",
+        "Authorization: Basic YWJj\r\n",
+        "Authorization: Bearer\r\n",
+        &bearer("abd"),
+        &format!("{0}{0}", bearer("abc")),
+    ] {
+        for (method, path) in
+            [("POST", "/v1/tasks/k"), ("POST", "/v1/tasks"), ("GET", "/v1/tasks/0-0"), ("GET", "/shown/k")]
+        {
+            let response = send(&guarded.door, method, path, headers, "");
+            is(&response, 401, "unauthorized");
+            assert_eq!(response.header("www-authenticate"), Some("Bearer realm=\"partita\""));
+        }
+    }
+    assert!(guarded.door.log.payloads().is_empty());
+    for headers in [bearer("abc"), bearer("the one"), "authorization: bEARER abc\r\n".into()] {
+        assert_eq!(guarded.door.post("k", &headers, b"x").status, 202, "{headers}");
+    }
+}
+
+#[test]
+fn who_asks_before_sending_is_told_before_sending() {
+    let guarded = guarded(&[]);
+    let mut connection = guarded.door.connect();
+    connection.send(
+        "POST /v1/tasks/k HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 100000\r\n\r\n",
+    );
+    is(&connection.response(), 401, "unauthorized");
+}
+
+#[test]
+fn a_token_does_what_its_verbs_and_keys_say() {
+    let guarded = guarded(&[
+        entry("writer", "w", "keys = [\"orders/\", \"carts/\"]"),
+        entry("reader", "r", "verbs = [\"read\"]\nkeys = [\"orders/\"]"),
+        entry("auditor", "a", "verbs = [\"read\"]"),
+    ]);
+    let door = &guarded.door;
+    let [writer, reader, auditor] = ["w", "r", "a"].map(bearer);
+    assert_eq!(door.post("orders%2F1", &writer, b"x").status, 202);
+    is(&door.post("other", &writer, b"x"), 403, "forbidden");
+    is(&door.post("orders%2F1", &reader, b"x"), 403, "forbidden");
+    assert_eq!(send(door, "GET", "/shown/orders%2F1", &reader, "").status, 200);
+    is(&send(door, "GET", "/shown/other", &reader, ""), 403, "forbidden");
+    is(&send(door, "GET", "/shown/orders%2F1", &writer, ""), 403, "forbidden");
+    assert_eq!(send(door, "GET", "/shown/other", &auditor, "").status, 200);
+    is(&send(door, "GET", "/v1/tasks/0-0", &reader, ""), 403, "forbidden");
+    is(&send(door, "GET", "/v1/tasks/0-0", &auditor, ""), 404, "not_found");
+    let event = |key: &str| {
+        format!(r#"{{"specversion":"1.0","id":"{key}","source":"/s","type":"t","subject":"{key}","data":1}}"#)
+    };
+    let lines = format!("{}\n{}\n{}\n", event("orders/1"), event("other"), event("carts/2"));
+    let answer =
+        send(door, "POST", "/v1/tasks", &format!("{writer}Content-Type: application/x-ndjson\r\n"), &lines);
+    let results: Vec<_> =
+        answer.json()["results"].as_array().unwrap().iter().map(|one| one["code"].clone()).collect();
+    assert_eq!(results, [().into(), "forbidden".into(), serde_json::Value::Null]);
+    let structured = format!("{writer}Content-Type: application/cloudevents+json\r\n");
+    is(&send(door, "POST", "/v1/tasks", &structured, &event("other")), 403, "forbidden");
+}
+
+#[test]
+fn tokens_come_and_go_without_a_restart_and_a_broken_file_changes_nothing() {
+    let guarded = guarded(&[entry("old", "old", "")]);
+    let status = |token: &str| guarded.door.post("k", &bearer(token), b"x").status;
+    assert_eq!((status("old"), status("new")), (202, 401));
+    std::fs::write(guarded.file.path(), "[[token]]\nname = ").unwrap();
+    std::thread::sleep(Duration::from_millis(1200));
+    assert_eq!((status("old"), status("new")), (202, 401));
+    std::fs::write(guarded.file.path(), entry("new", "new", "")).unwrap();
+    await_that("the new token", || status("new") == 202);
+    assert_eq!(status("old"), 401);
+}
+
+#[test]
+fn a_file_of_tokens_that_cannot_be_read_is_an_error_with_its_name() {
+    let config =
+        FrontDoorConfig { tokens_file: Some("/nowhere/tokens.toml".into()), ..FrontDoorConfig::default() };
+    let Err(Error::Config(error)) = FrontDoor::check(&config) else { panic!() };
+    assert!(error.to_string().contains("/nowhere/tokens.toml"), "{error}");
+}
+
+#[test]
+fn who_comes_too_often_is_429_and_told_when_to_come_again() {
+    let guarded = guarded(&[entry("slow", "s", "tasks_per_second = 5"), entry("fast", "f", "")]);
+    let post = |token: &str| guarded.door.post("k", &bearer(token), b"x");
+    let first = post("s");
+    assert_eq!(first.header("ratelimit-policy"), Some("\"tasks\";q=5;w=1"));
+    assert_eq!(first.header("ratelimit"), Some("\"tasks\";r=4;t=1"));
+    let refused = (0..50).map(|_| post("s")).find(|response| response.status != 202).unwrap();
+    is(&refused, 429, "rate_limited");
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(post("f").status, 202);
+    assert_eq!(post("f").header("ratelimit"), None);
+    await_that("its next task", || post("s").status == 202);
+}
+
+#[test]
+fn bytes_are_charged_when_they_have_come_and_waited_for() {
+    let guarded = guarded(&[entry("slow", "s", "bytes_per_second = 10000")]);
+    let post = |size: usize| guarded.door.post("k", &bearer("s"), &vec![b'x'; size]);
+    assert_eq!(post(45_000).status, 202, "a task may be larger than what is allowed in a second");
+    let refused = post(1);
+    is(&refused, 429, "rate_limited");
+    assert_eq!(refused.header("retry-after"), Some("4"));
+}
+
+#[test]
+fn lines_are_slowed_down_to_their_senders_rate() {
+    let guarded = guarded(&[entry("slow", "s", "tasks_per_second = 20")]);
+    let event = |id: usize| {
+        format!(
+            "{{\"specversion\":\"1.0\",\"id\":\"{id}\",\"source\":\"/s\",\"type\":\"t\",\"subject\":\"k{id}\",\"data\":1}}\n"
+        )
+    };
+    let began = Instant::now();
+    let headers = format!("{}Content-Type: application/x-ndjson\r\n", bearer("s"));
+    let answer = send(&guarded.door, "POST", "/v1/tasks", &headers, &(0..50).map(event).collect::<String>());
+    assert_eq!(answer.json()["accepted"], 50);
+    assert!((1.4..4.0).contains(&began.elapsed().as_secs_f64()), "{:?}", began.elapsed());
+}
