@@ -64,12 +64,14 @@ fn announce(config: &Config, role: Role, running: &Running) {
         }
     };
     let mut text = format!("partita {} serves ({}, {log})\n", env!("CARGO_PKG_VERSION"), role_name(role));
-    let admin = url(running.admin());
-    if let Some(door) = running.front_door().map(url) {
+    let admin = url("http", running.admin());
+    let scheme = if config.front_door.tls_key.is_some() { "https" } else { "http" };
+    let front_door = running.front_door().map(|address| url(scheme, address));
+    if let Some(door) = &front_door {
         text += &format!("  front door  {door}/v1/tasks/{{key}}\n  recordings  {door}/v1/recordings\n");
     }
     text += &format!("  metrics     {admin}/metrics\n  ready       {admin}/readyz\n");
-    if let Some(door) = running.front_door().map(url) {
+    if let Some(door) = &front_door {
         text += &format!("try: curl -d hello {door}/v1/tasks/demo && curl {door}/v1/recordings/demo\n");
     }
     // A closed standard output is no reason not to serve.
@@ -86,13 +88,13 @@ fn role_name(role: Role) -> &'static str {
 }
 
 /// An address to paste: one that listens everywhere is reached here, too.
-fn url(address: SocketAddr) -> String {
+fn url(scheme: &str, address: SocketAddr) -> String {
     let ip = match address.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
         IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
         ip => ip,
     };
-    format!("http://{}", SocketAddr::new(ip, address.port()))
+    format!("{scheme}://{}", SocketAddr::new(ip, address.port()))
 }
 
 impl From<RoleArg> for Role {
@@ -116,7 +118,7 @@ mod tests {
             ("[::]:80", "http://[::1]:80"),
             ("10.1.2.3:80", "http://10.1.2.3:80"),
         ] {
-            assert_eq!(url(listen.parse().unwrap()), shown);
+            assert_eq!(url("http", listen.parse().unwrap()), shown);
         }
     }
 }

@@ -164,6 +164,19 @@ pub struct FrontDoorConfig {
     /// Payloads smaller than this are stored as they are.
     #[serde(with = "size")]
     pub compression_min: ByteSize,
+    /// Connections at once. Further ones wait to be accepted.
+    pub max_connections: usize,
+    /// What a body must come in with on average, in bytes a second, once it was waited for 30 s: a slower one gets 408. Lines may be slower.
+    #[serde(with = "size")]
+    pub min_body_rate: ByteSize,
+    /// The certificate's file, PEM, with what links it to its root; with `tls_key`. Both are read again when they have changed. Unset: no TLS.
+    pub tls_certificate: Option<PathBuf>,
+    /// The file of the certificate's private key, PEM.
+    pub tls_key: Option<PathBuf>,
+    /// A file of certificates, PEM, one of which must have signed a client's. Read at the start. Unset: clients need none.
+    pub tls_client_ca: Option<PathBuf>,
+    /// The origins, separated by commas, whose pages may use the front door from a browser (CORS), or `*` for all. Empty: none.
+    pub cors_origins: String,
     /// A token that may do everything, asked for as `Authorization: Bearer …`. Unset, and no `tokens_file`: everybody may.
     pub token: Option<String>,
     /// A file of tokens, each with what it may do. It is read again when it has changed.
@@ -194,6 +207,12 @@ impl Default for FrontDoorConfig {
             body_timeout: Duration::from_secs(30),
             compression: CompressionMode::Zstd,
             compression_min: ByteSize::kib(16),
+            max_connections: 25_000,
+            min_body_rate: ByteSize::b(256),
+            tls_certificate: None,
+            tls_key: None,
+            tls_client_ca: None,
+            cors_origins: String::new(),
             token: None,
             tokens_file: None,
             backlog_tasks: None,

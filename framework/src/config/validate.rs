@@ -74,6 +74,14 @@ fn check(config: &Config) -> Result<(), Finding> {
     ensure(config.front_door.token.as_deref() != Some(""), "front_door.token", || {
         "is empty\nhelp: unset it to ask for none, or set a long random one (`partita token`)".into()
     })?;
+    let door = &config.front_door;
+    ensure(door.tls_certificate.is_some() == door.tls_key.is_some(), "front_door.tls_key", || {
+        "TLS needs both front_door.tls_certificate and front_door.tls_key\nhelp: set the other one too".into()
+    })?;
+    ensure(door.tls_client_ca.is_none() || door.tls_key.is_some(), "front_door.tls_client_ca", || {
+        "clients' certificates are asked for over TLS only\nhelp: set front_door.tls_certificate and front_door.tls_key".into()
+    })?;
+    check_origins(&door.cors_origins)?;
     let is_open = config.admin.token.is_none() && !config.admin.listen.ip().is_loopback();
     ensure(!is_open, "admin.listen", || {
         format!(
@@ -86,6 +94,25 @@ fn check(config: &Config) -> Result<(), Finding> {
     ensure(front_door != admin || admin.port() == 0, "admin.listen", || {
         format!("{admin} is the front door's address too\nhelp: give each listener a port of its own")
     })
+}
+
+fn check_origins(origins: &str) -> Result<(), Finding> {
+    let is_origin = |origin: &str| {
+        let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+        rest.is_some_and(|host| !host.is_empty() && !host.contains(['/', '*', '@', ' ']))
+    };
+    if origins.is_empty() || origins.trim() == "*" {
+        return Ok(());
+    }
+    match origins.split(',').map(str::trim).find(|origin| !is_origin(origin)) {
+        None => Ok(()),
+        Some(origin) => Err((
+            "front_door.cors_origins",
+            format!(
+                "{origin:?} is no origin\nhelp: write scheme and host, as in \"https://app.example.com\", several with commas, or \"*\""
+            ),
+        )),
+    }
 }
 
 fn check_sizes(config: &Config) -> Result<(), Finding> {

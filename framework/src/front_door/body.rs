@@ -5,9 +5,12 @@ use super::{
     problem::{Problem, ProblemCode},
 };
 use actix_web::{
-    dev,
+    HttpRequest, dev,
     error::PayloadError,
-    http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING},
+    http::{
+        Version,
+        header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING},
+    },
 };
 use bytes::Bytes;
 use futures_util::Stream;
@@ -20,6 +23,9 @@ use std::{
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+/// How long a body may be as slow as it likes.
+const GRACE: Duration = if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(30) };
+
 /// The body of one request.
 pub(super) struct RequestBody {
     payload: dev::Payload,
@@ -28,6 +34,10 @@ pub(super) struct RequestBody {
     ended: bool,
     timeout: Duration,
     last_byte: Instant,
+    /// The least bytes a second, over all the time that was waited for them; 0: as slow as it likes.
+    rate: u64,
+    waited: Duration,
+    waits_since: Option<Instant>,
     polled_again: bool,
     watch: Option<Watch>,
     cut: CancellationToken,
@@ -42,12 +52,11 @@ struct Watch {
 impl RequestBody {
     pub(super) fn new(
         payload: dev::Payload,
-        headers: &HeaderMap,
+        head: &HttpRequest,
         timeout: Duration,
         cut: &CancellationToken,
     ) -> Self {
-        let declared =
-            if headers.contains_key(TRANSFER_ENCODING) { None } else { Some(content_length(headers)) };
+        let declared = declared(head.version(), head.headers());
         let ended = declared == Some(0);
         Self {
             payload,
@@ -56,10 +65,18 @@ impl RequestBody {
             ended,
             timeout,
             last_byte: Instant::now(),
+            rate: 0,
+            waited: Duration::ZERO,
+            waits_since: None,
             polled_again: false,
             watch: None,
             cut: cut.clone(),
         }
+    }
+
+    /// It is refused where it comes slower than this, in bytes a second, once it was waited for [`GRACE`] altogether.
+    pub(super) fn at_least(self, rate: u64) -> Self {
+        Self { rate, ..self }
     }
 
     /// Its size as it is sent, where that is said beforehand.
@@ -85,6 +102,7 @@ impl RequestBody {
         match poll_fn(|cx| self.poll(cx)).await? {
             Some(bytes) => {
                 self.received += bytes.len() as u64;
+                self.is_fast_enough()?;
                 Ok(Some(bytes))
             }
             None => {
@@ -99,6 +117,8 @@ impl RequestBody {
             Poll::Ready(Some(Ok(bytes))) => {
                 if self.watch.is_some() {
                     self.last_byte = Instant::now();
+                    self.waited +=
+                        self.waits_since.take().map_or(Duration::ZERO, |since| self.last_byte - since);
                 }
                 Poll::Ready(Ok(Some(bytes)))
             }
@@ -123,6 +143,7 @@ impl RequestBody {
                 cut: Box::pin(self.cut.clone().cancelled_owned()),
             }
         });
+        self.waits_since.get_or_insert_with(Instant::now);
         if watch.cut.as_mut().poll(cx).is_ready() {
             return Poll::Ready(admission::draining());
         }
@@ -136,15 +157,32 @@ impl RequestBody {
         }
     }
 
+    fn is_fast_enough(&self) -> Result<(), Problem> {
+        let (rate, waited) = (self.rate, self.waited);
+        if rate == 0 || waited < GRACE || self.received as f64 >= rate as f64 * waited.as_secs_f64() {
+            return Ok(());
+        }
+        let detail = format!(
+            "the body came with fewer than {rate} bytes a second (front_door.min_body_rate): {} in {} s",
+            self.received,
+            waited.as_secs()
+        );
+        Err(Problem::new(ProblemCode::BodyTimeout, detail))
+    }
+
     /// Gives the rest up, for whoever must keep it alive.
     pub(super) fn into_payload(self) -> dev::Payload {
         self.payload
     }
 }
 
-/// The size of a body as it is sent; `None` for a chunked one.
-pub(super) fn declared(headers: &HeaderMap) -> Option<u64> {
-    (!headers.contains_key(TRANSFER_ENCODING)).then(|| content_length(headers))
+/// The size of a body as it is sent; `None` where that is not said. In HTTP/1 a body that says nothing is none; in HTTP/2 it may be any.
+pub(super) fn declared(version: Version, headers: &HeaderMap) -> Option<u64> {
+    let is_said = match version {
+        Version::HTTP_2 => headers.contains_key(CONTENT_LENGTH),
+        _ => !headers.contains_key(TRANSFER_ENCODING),
+    };
+    is_said.then(|| content_length(headers))
 }
 
 fn content_length(headers: &HeaderMap) -> u64 {

@@ -32,6 +32,7 @@ pub(super) struct Door {
     pub(super) task_states: Option<Arc<TaskStates>>,
     pub(super) max_task: u64,
     pub(super) body_timeout: Duration,
+    pub(super) min_body_rate: u64,
     /// Ends the reading of bodies.
     pub(super) cut: CancellationToken,
     /// Ends waits for what others do.
@@ -55,6 +56,7 @@ impl Door {
             task_states: options.task_states.clone(),
             max_task: options.max_task,
             body_timeout: options.config.body_timeout,
+            min_body_rate: options.config.min_body_rate.as_u64(),
             cut: CancellationToken::new(),
             leaving: CancellationToken::new(),
             draining: AtomicBool::new(false),

@@ -32,7 +32,7 @@ fn refusal<'d>(door: &'d Door, request: &Request) -> Option<(Problem, &'d RouteM
         return None;
     }
     let (path, headers, began) = (request.path(), request.headers(), Instant::now());
-    let declared = declared(headers);
+    let declared = declared(request.head().version, headers);
     let (checked, route) = match path {
         _ if path.starts_with(ROUTE) => {
             (Admitted::new(door, path, headers, declared).err(), &door.meter.task)

@@ -32,6 +32,7 @@ mod server;
 mod task_head;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 pub use access::{Caller, Verb, may_read};
 pub use admission::{LogHealthNow, PartitionHealthOf};

@@ -68,7 +68,8 @@ async fn post_task(door: Arc<Door>, request: HttpRequest, payload: web::Payload)
     let began = Instant::now();
     let _in_hand = door.take_in_hand();
     let id = RequestId::of(request.headers());
-    let mut body = RequestBody::new(payload.into_inner(), request.headers(), door.body_timeout, &door.cut);
+    let body = RequestBody::new(payload.into_inner(), &request, door.body_timeout, &door.cut);
+    let mut body = body.at_least(door.min_body_rate);
     match accept(&door, &request, &mut body).await {
         Ok(accepted) => {
             door.meter.stored(accepted.size, &accepted.receipt);
@@ -160,6 +161,6 @@ async fn stray(
 ) -> HttpResponse {
     door.meter.stray(route, request.method(), problem.code);
     let id = RequestId::of(request.headers());
-    let body = RequestBody::new(payload.into_inner(), request.headers(), door.body_timeout, &door.cut);
+    let body = RequestBody::new(payload.into_inner(), request, door.body_timeout, &door.cut);
     refuse(problem, &id, body, request.headers().contains_key(EXPECT)).await
 }

@@ -12,15 +12,17 @@ use super::{
     options::FrontDoorOptions,
     post_task,
     refuse::LINGER,
+    tls,
 };
 use crate::{Error, config::FrontDoorConfig};
-use actix_http::HttpService;
+use actix_cors::Cors;
+use actix_http::{HttpService, TlsAcceptorConfig};
 use actix_service::map_config;
 use actix_web::{
     App, HttpMessage,
     body::{BoxBody, MessageBody},
     dev::{AppConfig, Server, ServerHandle, ServiceRequest, ServiceResponse, fn_service},
-    middleware::{Next, from_fn},
+    middleware::{Condition, Next, from_fn},
     web::{self, ServiceConfig},
 };
 use std::{
@@ -40,6 +42,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 const AFTER_GRACE: Duration = Duration::from_secs(1);
 /// How long answers that were given may take to be sent when the listener stops.
 const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// How long a browser may remember what it may do.
+const PREFLIGHT_SECONDS: usize = 3600;
 /// How many connections may wait to be accepted.
 const BACKLOG: u32 = 1024;
 
@@ -66,7 +70,8 @@ impl FrontDoor {
 
     /// Whether a front door could be made with these settings, as far as the files that they name are concerned.
     pub fn check(config: &FrontDoorConfig) -> Result<(), Error> {
-        Access::new(config).map(drop)
+        Access::new(config)?;
+        tls::server_config(config).map(drop)
     }
 
     /// The routes, for an actix-web `App` of the caller's own: `App::new().configure(front_door.configure())`. All of
@@ -95,36 +100,47 @@ impl FrontDoor {
         let listener = bind(listen).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
         let threads = self.options.config.threads.unwrap_or_else(cores).max(1);
-        let builder = Server::build();
+        let tls = tls::server_config(&self.options.config)?;
+        let most = self.options.config.max_connections.div_ceil(threads).max(1);
+        let builder = Server::build().max_concurrent_connections(most);
         let stopping = builder.graceful_shutdown_signal();
         let (door, configure) = (self.door.clone(), self.configure());
-        let connections = move || {
-            let (stopping, door) = (stopping.clone(), door.clone());
-            let app = App::new()
+        let origins = self.options.config.cors_origins.clone();
+        let app = move || {
+            App::new()
                 .wrap(from_fn(others_enter))
+                // Outside of that: a browser asks without a token whether it may ask with one.
+                .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
                 .configure(&configure)
-                .default_service(web::to(post_task::not_found));
-            HttpService::build()
-                .graceful_shutdown_signal(move || {
-                    let stopping = stopping.clone();
-                    async move { stopping.notified().await }
-                })
-                .keep_alive(KEEP_ALIVE)
-                .client_request_timeout(HEAD_TIMEOUT)
-                .client_disconnect_timeout(LINGER)
-                .tcp_nodelay(true)
-                .local_addr(address)
-                .expect(fn_service(move |request| ready(expect(&door, request))))
-                .finish(map_config(app, |()| AppConfig::default()))
-                .tcp()
+                .default_service(web::to(post_task::not_found))
         };
-        let server = builder
-            .workers(threads)
-            .disable_signals()
-            .shutdown_timeout(LAST_ANSWERS.as_secs())
-            .listen("front-door", listener, connections)
-            .map_err(failed)?
-            .run();
+        // With TLS and without it is a service of another type.
+        macro_rules! service {
+            () => {{
+                let (stopping, door) = (stopping.clone(), door.clone());
+                HttpService::build()
+                    .graceful_shutdown_signal(move || {
+                        let stopping = stopping.clone();
+                        async move { stopping.notified().await }
+                    })
+                    .keep_alive(KEEP_ALIVE)
+                    .client_request_timeout(HEAD_TIMEOUT)
+                    .client_disconnect_timeout(LINGER)
+                    .tcp_nodelay(true)
+                    .local_addr(address)
+                    .expect(fn_service(move |request| ready(expect(&door, request))))
+                    .finish(map_config(app(), |()| AppConfig::default()))
+            }};
+        }
+        let builder = builder.workers(threads).disable_signals().shutdown_timeout(LAST_ANSWERS.as_secs());
+        let builder = match tls {
+            None => builder.listen("front-door", listener, move || service!().tcp()),
+            Some(tls) => builder.listen("front-door", listener, move || {
+                let handshake = TlsAcceptorConfig::default().handshake_timeout(HEAD_TIMEOUT);
+                service!().rustls_0_23_with_config(tls.clone(), handshake)
+            }),
+        };
+        let server = builder.map_err(failed)?.run();
         let handle = server.handle();
         actix_rt::spawn(server);
         Ok(FrontDoorHandle { door: self.door, address, server: handle })
@@ -154,6 +170,25 @@ impl FrontDoorHandle {
         self.door.cut.cancel();
         self.server.stop(true).await;
     }
+}
+
+/// What pages of these origins may do.
+fn cors(origins: &str) -> Cors {
+    let cors = Cors::default()
+        .allowed_methods(["GET", "HEAD", "POST"])
+        .allow_any_header()
+        .expose_headers([
+            "X-Request-Id",
+            "Retry-After",
+            "Idempotent-Replayed",
+            "RateLimit",
+            "RateLimit-Policy",
+        ])
+        .max_age(PREFLIGHT_SECONDS);
+    if origins.trim() == "*" {
+        return cors.allow_any_origin().send_wildcard();
+    }
+    origins.split(',').map(str::trim).filter(|origin| !origin.is_empty()).fold(cors, Cors::allowed_origin)
 }
 
 /// Asks for a token at the routes that are not the front door's own; those ask themselves.

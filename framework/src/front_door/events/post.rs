@@ -57,7 +57,10 @@ pub(in super::super) async fn post(
     let began = Instant::now();
     let in_hand = door.take_in_hand();
     let id = RequestId::of(request.headers());
-    let mut body = RequestBody::new(payload.into_inner(), request.headers(), door.body_timeout, &door.cut);
+    let body = RequestBody::new(payload.into_inner(), &request, door.body_timeout, &door.cut);
+    // Lines are stored as they come, and hold no memory while they do not.
+    let is_lines = matches!(Format::of(request.headers()), Ok(Format::Lines));
+    let mut body = if is_lines { body } else { body.at_least(door.min_body_rate) };
     match accept(&door, request.headers(), &mut body).await {
         Ok(Accepted::One(Stored { task_id, receipt, size })) => {
             door.meter.stored(size, &receipt);

@@ -186,3 +186,50 @@ fn lines_are_slowed_down_to_their_senders_rate() {
     assert_eq!(answer.json()["accepted"], 50);
     assert!((1.4..4.0).contains(&began.elapsed().as_secs_f64()), "{:?}", began.elapsed());
 }
+
+#[test]
+fn a_page_of_an_origin_that_is_allowed_may_ask_and_hear_and_no_other() {
+    let config = FrontDoorConfig {
+        cors_origins: "https://app.example.com, http://localhost:3000".into(),
+        token: Some("the one".into()),
+        ..Setup::default().config
+    };
+    let door = Setup { config, ..Setup::default() }.start();
+    let preflight = |origin: &str| {
+        let headers = format!(
+            "Origin: {origin}\r\nAccess-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: authorization, content-type, idempotency-key\r\n"
+        );
+        send(&door, "OPTIONS", "/v1/tasks/k", &headers, "")
+    };
+    for origin in ["https://app.example.com", "http://localhost:3000"] {
+        let answer = preflight(origin);
+        assert_eq!((answer.status, answer.header("access-control-allow-origin")), (200, Some(origin)));
+        let allowed = answer.header("access-control-allow-headers").unwrap().to_lowercase();
+        assert!(
+            ["authorization", "content-type", "idempotency-key"].iter().all(|name| allowed.contains(name)),
+            "{allowed}"
+        );
+        assert!(answer.header("access-control-allow-methods").unwrap().contains("POST"));
+        // Also a refusal is heard.
+        let refused = door.post("k", &format!("Origin: {origin}\r\n"), b"x");
+        assert_eq!((refused.status, refused.header("access-control-allow-origin")), (401, Some(origin)));
+        let taken = door.post("k", &format!("Origin: {origin}\r\n{}", bearer("the one")), b"x");
+        assert_eq!((taken.status, taken.header("access-control-allow-origin")), (202, Some(origin)));
+        assert!(
+            taken.header("access-control-expose-headers").unwrap().to_lowercase().contains("retry-after")
+        );
+    }
+    assert_eq!(preflight("https://evil.example.com").header("access-control-allow-origin"), None);
+    let plain = Setup::default().start();
+    assert_eq!(
+        send(
+            &plain,
+            "OPTIONS",
+            "/v1/tasks/k",
+            "Origin: https://app.example.com\r\nAccess-Control-Request-Method: POST\r\n",
+            ""
+        )
+        .status,
+        405
+    );
+}

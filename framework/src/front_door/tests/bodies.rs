@@ -120,7 +120,8 @@ fn a_request_with_two_lengths_is_refused_and_nothing_is_smuggled() {
 
 #[test]
 fn a_body_that_stops_coming_is_408_and_one_that_keeps_coming_is_not() {
-    let config = FrontDoorConfig { body_timeout: Duration::from_millis(300), ..Setup::default().config };
+    let (body_timeout, min_body_rate) = (Duration::from_millis(300), bytesize::ByteSize::b(0));
+    let config = FrontDoorConfig { body_timeout, min_body_rate, ..Setup::default().config };
     let door = Setup { config, ..Setup::default() }.start();
     let mut silent = door.connect();
     silent.send("POST /v1/tasks/silent HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nx");

@@ -395,6 +395,24 @@ impl Connection {
         self.try_head().unwrap()
     }
 
+    /// Whether something of an answer, or its end, comes within this time.
+    pub(super) fn has_answer(&mut self, within: Duration) -> bool {
+        self.reader.get_ref().set_read_timeout(Some(within)).unwrap();
+        let came = self.reader.fill_buf().is_ok();
+        self.reader.get_ref().set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        came
+    }
+
+    /// Whether the other side has hung up, or answered.
+    pub(super) fn is_over(&mut self) -> bool {
+        self.has_answer(Duration::from_millis(1))
+    }
+
+    /// The status of the answer; `None` where it was hung up on without one.
+    pub(super) fn status_or_end(&mut self) -> Option<u16> {
+        self.try_head().ok().map(|response| response.status)
+    }
+
     pub(super) fn set_write_timeout(&self, timeout: Duration) {
         self.reader.get_ref().set_write_timeout(Some(timeout)).unwrap();
     }

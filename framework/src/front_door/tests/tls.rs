@@ -1,0 +1,205 @@
+//! HTTP/1.1 and HTTP/2 over TLS, and certificates that are renewed.
+
+use super::support::{Running, Setup};
+use crate::config::FrontDoorConfig;
+use bytes::Bytes;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName},
+};
+use std::{path::Path, sync::Arc, time::Duration};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+type Authority = CertifiedIssuer<'static, KeyPair>;
+
+fn authority() -> Authority {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// A certificate for this name, and its key.
+fn certificate(authority: &Authority, name: &str) -> (rcgen::Certificate, KeyPair) {
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+    (params.signed_by(&key, authority).unwrap(), key)
+}
+
+fn write(dir: &Path, authority: &Authority) -> CertificateDer<'static> {
+    let (certificate, key) = certificate(authority, "localhost");
+    std::fs::write(dir.join("tls.crt"), certificate.pem()).unwrap();
+    std::fs::write(dir.join("tls.key"), key.serialize_pem()).unwrap();
+    certificate.der().clone()
+}
+
+fn config(dir: &Path) -> FrontDoorConfig {
+    FrontDoorConfig {
+        tls_certificate: Some(dir.join("tls.crt")),
+        tls_key: Some(dir.join("tls.key")),
+        ..Setup::default().config
+    }
+}
+
+async fn connect(
+    door: &Running,
+    authority: &Authority,
+    alpn: &[u8],
+    client: Option<&Authority>,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(authority.der().clone()).unwrap();
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots);
+    let mut config = match client {
+        None => builder.with_no_client_auth(),
+        Some(client) => {
+            let (certificate, key) = certificate(client, "a client");
+            let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+            builder.with_client_auth_cert(vec![certificate.der().clone()], key).unwrap()
+        }
+    };
+    config.alpn_protocols = vec![alpn.to_vec()];
+    let stream = TcpStream::connect(door.handle.address()).await?;
+    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), stream).await
+}
+
+async fn post_http1(stream: &mut TlsStream<TcpStream>) -> std::io::Result<String> {
+    stream.write_all(b"POST /v1/tasks/k HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nConnection: close\r\n\r\nx").await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+async fn post_http2(
+    send: &mut h2::client::SendRequest<Bytes>,
+    key: &str,
+    body: Bytes,
+) -> Result<(u16, Bytes), h2::Error> {
+    let request = http::Request::post(format!("https://localhost/v1/tasks/{key}")).body(()).unwrap();
+    let (response, mut stream) = send.clone().ready().await?.send_request(request, false)?;
+    let sending = async {
+        for piece in body.chunks(16_000) {
+            stream.reserve_capacity(piece.len());
+            while stream.capacity() < piece.len() {
+                match std::future::poll_fn(|cx| stream.poll_capacity(cx)).await {
+                    Some(Ok(_)) => {}
+                    // The other side has answered already.
+                    _ => return,
+                }
+            }
+            if stream.send_data(Bytes::copy_from_slice(piece), false).is_err() {
+                return;
+            }
+        }
+        let _ = stream.send_data(Bytes::new(), true);
+    };
+    let ((), response) = tokio::join!(sending, response);
+    let response = response?;
+    let status = response.status().as_u16();
+    let mut body = response.into_body();
+    let mut all = Vec::new();
+    while let Some(piece) = body.data().await {
+        // A refusal is whole, and then the rest of what it refuses is not wanted (RFC 9113, 8.1).
+        let Ok(piece) = piece else { break };
+        let _ = body.flow_control().release_capacity(piece.len());
+        all.extend_from_slice(&piece);
+    }
+    Ok((status, all.into()))
+}
+
+#[actix_rt::test]
+async fn tasks_are_taken_over_http_1_and_http_2() {
+    let (dir, authority) = (tempfile::tempdir().unwrap(), authority());
+    write(dir.path(), &authority);
+    let door = Setup { config: config(dir.path()), pool: 64 << 20, ..Setup::default() }.start();
+    let mut http1 = connect(&door, &authority, b"http/1.1", None).await.unwrap();
+    assert!(post_http1(&mut http1).await.unwrap().starts_with("HTTP/1.1 202 "));
+    let http2 = connect(&door, &authority, b"h2", None).await.unwrap();
+    assert_eq!(http2.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let (mut send, connection) = h2::client::handshake(http2).await.unwrap();
+    actix_rt::spawn(connection);
+    let payload = Bytes::from(super::bodies::noise(700_000));
+    let answers = futures_util::future::join_all((0..20).map(|number| {
+        let (mut send, payload) = (send.clone(), payload.clone());
+        async move { post_http2(&mut send, &format!("key-{number}"), payload).await }
+    }));
+    for answer in answers.await {
+        assert_eq!(answer.unwrap().0, 202);
+    }
+    assert!(door.log.payloads()[1..].iter().all(|(_, stored)| *stored == payload));
+    // A refusal is heard in the middle of the body, and the connection goes on.
+    let (status, problem) = post_http2(&mut send, "k", vec![0; 3 << 20].into()).await.unwrap();
+    assert_eq!(status, 413, "{problem:?}");
+    assert_eq!(post_http2(&mut send, "k", "x".into()).await.unwrap().0, 202);
+    // Half a task is none.
+    let stored = door.log.payloads().len();
+    let request = http::Request::post("https://localhost/v1/tasks/half").body(()).unwrap();
+    let (response, mut half) = send.clone().ready().await.unwrap().send_request(request, false).unwrap();
+    half.send_data("half".into(), false).unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    half.send_reset(h2::Reason::CANCEL);
+    assert!(response.await.is_err());
+    assert_eq!(post_http2(&mut send, "k", Bytes::new()).await.unwrap().0, 202);
+    let after: Vec<_> =
+        door.log.payloads()[stored..].iter().map(|(key, payload)| (key.clone(), payload.len())).collect();
+    assert_eq!(after, [("k".into(), 0)]);
+}
+
+#[actix_rt::test]
+async fn plain_http_gets_nowhere_and_disturbs_nobody() {
+    let (dir, authority) = (tempfile::tempdir().unwrap(), authority());
+    write(dir.path(), &authority);
+    let door = Setup { config: config(dir.path()), ..Setup::default() }.start();
+    let mut plain = TcpStream::connect(door.handle.address()).await.unwrap();
+    plain.write_all(b"POST /v1/tasks/k HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx").await.unwrap();
+    let mut answer = Vec::new();
+    let _ = plain.read_to_end(&mut answer).await;
+    assert!(!answer.starts_with(b"HTTP"), "{answer:?}");
+    let mut http1 = connect(&door, &authority, b"http/1.1", None).await.unwrap();
+    assert!(post_http1(&mut http1).await.unwrap().starts_with("HTTP/1.1 202 "));
+    assert_eq!(door.log.payloads().len(), 1);
+}
+
+#[actix_rt::test]
+async fn a_renewed_certificate_is_used_without_a_restart_and_a_broken_one_is_not() {
+    let (dir, authority) = (tempfile::tempdir().unwrap(), authority());
+    let first = write(dir.path(), &authority);
+    let door = Setup { config: config(dir.path()), ..Setup::default() }.start();
+    let shown = async || {
+        let stream = connect(&door, &authority, b"h2", None).await.unwrap();
+        stream.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
+    };
+    assert_eq!(shown().await, first);
+    std::fs::write(dir.path().join("tls.crt"), "no certificate").unwrap();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(shown().await, first);
+    let second = write(dir.path(), &authority);
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert_eq!(shown().await, second);
+}
+
+#[actix_rt::test]
+async fn where_clients_need_a_certificate_only_those_with_one_of_the_right_hand_enter() {
+    let (dir, ours, theirs) = (tempfile::tempdir().unwrap(), authority(), authority());
+    write(dir.path(), &ours);
+    std::fs::write(dir.path().join("clients.crt"), ours.pem()).unwrap();
+    let config =
+        FrontDoorConfig { tls_client_ca: Some(dir.path().join("clients.crt")), ..config(dir.path()) };
+    let door = Setup { config, ..Setup::default() }.start();
+    for (client, enters) in [(None, false), (Some(&theirs), false), (Some(&ours), true)] {
+        let answer = match connect(&door, &ours, b"http/1.1", client).await {
+            Ok(mut stream) => post_http1(&mut stream).await.unwrap_or_default(),
+            Err(_) => String::new(),
+        };
+        assert_eq!(answer.starts_with("HTTP/1.1 202 "), enters, "{answer}");
+    }
+    assert_eq!(door.log.payloads().len(), 1);
+}
