@@ -157,7 +157,7 @@ impl One {
 }
 
 fn name(key: &str, task: u64) -> String {
-    format!("{key} {task}")
+    format!("{}:{task}", key.replace(' ', "_"))
 }
 
 async fn post(door: &Client, key: &str, name: &str, body: bytes::Bytes) -> reqwest::Result<Answer> {

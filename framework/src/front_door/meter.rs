@@ -17,6 +17,8 @@ use std::{
 pub(super) const TASK_ROUTE: &str = "/v1/tasks/{key}";
 /// The route label of the route that a task's state is asked at.
 const RECEIPT_ROUTE: &str = "/v1/tasks/{id}";
+/// The route label of the interface's description.
+pub(super) const OPENAPI_ROUTE: &str = "/openapi.json";
 /// The route label of everything that is no route.
 pub(super) const NO_ROUTE: &str = "none";
 
@@ -90,6 +92,11 @@ impl Meter {
         {
             gauge!(BACKPRESSURE_ACTIVE, "reason" => code.code()).set(1.0);
         }
+    }
+
+    /// A request to a route that always answers the same.
+    pub(super) fn found(&self, route: &'static str, method: &Method) {
+        requests(route, method, 200).increment(1);
     }
 
     /// A request to no route, or with a method its route does not have.

@@ -21,6 +21,7 @@ mod idempotency;
 mod intake;
 mod key;
 mod meter;
+mod openapi;
 mod options;
 mod post_task;
 mod problem;

@@ -10,6 +10,7 @@ use super::{
     idempotency::REPLAYED,
     key,
     meter::{self, EVENTS_ROUTE},
+    openapi,
     problem::{Problem, ProblemCode},
     receipt,
     receive::receive,
@@ -30,7 +31,12 @@ use std::{fmt::Write, sync::Arc, time::Instant};
 
 /// Whether a path is one of the front door's own routes.
 pub(super) fn is_own(path: &str) -> bool {
-    path.starts_with(key::ROUTE) || path == EVENTS_ROUTE
+    path.starts_with(key::ROUTE) || path == EVENTS_ROUTE || path == openapi::PATH
+}
+
+/// Serves the interface's description.
+pub(super) async fn description(door: web::Data<Door>, request: HttpRequest) -> HttpResponse {
+    openapi::get(&door, &request)
 }
 
 /// Serves everything below `/v1/tasks`.

@@ -9,6 +9,7 @@ use super::{
     door::Door,
     expect::expect,
     meter::NO_ROUTE,
+    openapi,
     options::FrontDoorOptions,
     post_task,
     refuse::LINGER,
@@ -85,7 +86,8 @@ impl FrontDoor {
             // path as it was sent anyway.
             services
                 .app_data(web::Data::from(door.clone()))
-                .service(web::scope("/v1/tasks").default_service(web::to(post_task::tasks)));
+                .service(web::scope("/v1/tasks").default_service(web::to(post_task::tasks)))
+                .service(web::resource(openapi::PATH).route(web::to(post_task::description)));
             routes.iter().for_each(|routes| routes(services));
         }
     }

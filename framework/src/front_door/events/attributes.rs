@@ -78,7 +78,7 @@ impl Attributes {
                     shortened(&value)
                 )));
             }
-            "id" | "source" | "type" | "subject" | "partitionkey" if value.is_empty() => {
+            "id" | "source" | "type" | "subject" | "partitionkey" | "datacontenttype" if value.is_empty() => {
                 return Err(invalid(format!("{name} is empty")));
             }
             "id" => self.id = Some(value),

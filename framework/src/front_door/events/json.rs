@@ -234,6 +234,12 @@ fn name_of(raw: &str) -> Result<String, Problem> {
     serde_json::from_str(raw).map_err(|error| malformed(error.to_string()))
 }
 
+/// A number that is an integer of 32 bits, however it is written: to JSON `7`, `7.0` and `70e-1` are the same.
+fn integer(raw: &str) -> Option<i32> {
+    let number = || raw.parse::<f64>().ok().filter(|number| number.fract() == 0.0);
+    raw.parse().ok().or_else(|| number().map(|number| number as i64).and_then(|whole| whole.try_into().ok()))
+}
+
 /// An attribute's value in its canonical form; `None` where it is not set.
 fn attribute(name: &str, raw: &str) -> Result<Option<String>, Problem> {
     if raw.len() > LONGEST_VALUE * 6 {
@@ -246,7 +252,7 @@ fn attribute(name: &str, raw: &str) -> Result<Option<String>, Problem> {
         }
         b"true" | b"false" => Ok(Some(raw.into())),
         [b'"', ..] => serde_json::from_str(raw).map(Some).map_err(|error| malformed(error.to_string())),
-        [b'-' | b'0'..=b'9', ..] if raw.parse::<i32>().is_ok() => Ok(Some(raw.into())),
+        [b'-' | b'0'..=b'9', ..] if let Some(integer) = integer(raw) => Ok(Some(integer.to_string())),
         _ => Err(invalid(format!(
             "the attribute {name} is neither a string, nor a boolean, nor an integer of 32 bits; payloads go into data"
         ))),

@@ -1,0 +1,296 @@
+//! `GET /openapi.json`: what the front door answers, for machines (OpenAPI 3.1). The errors are the table's of `problem`.
+
+use super::{
+    door::Door,
+    events::MEDIA_TYPES,
+    meter::OPENAPI_ROUTE,
+    problem::{Problem, ProblemCode},
+    request_id::{RequestId, X_REQUEST_ID},
+};
+use actix_web::{
+    HttpRequest, HttpResponse,
+    body::BoxBody,
+    http::{
+        Method, StatusCode,
+        header::{CONTENT_TYPE, HeaderValue},
+    },
+};
+use serde_json::{Map, Value, json};
+use std::{collections::BTreeMap, sync::LazyLock};
+use utoipa::openapi::OpenApi;
+
+/// Where it is.
+pub(super) const PATH: &str = "/openapi.json";
+
+static PAGE: LazyLock<Vec<u8>> = LazyLock::new(|| serde_json::to_vec(&document()).unwrap_or_default());
+
+/// Serves it: to everybody, since it says nothing of this process.
+pub(super) fn get(door: &Door, request: &HttpRequest) -> HttpResponse {
+    let id = RequestId::of(request.headers());
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        let problem = Problem::method_not_allowed("GET, HEAD");
+        door.meter.stray(OPENAPI_ROUTE, request.method(), problem.code);
+        let (response, body) = problem.parts(&id);
+        return response.set_body(BoxBody::new(body));
+    }
+    door.meter.found(OPENAPI_ROUTE, request.method());
+    let mut response = HttpResponse::new(StatusCode::OK);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(X_REQUEST_ID.clone(), id.header());
+    response.set_body(BoxBody::new(PAGE.as_slice()))
+}
+
+/// The description itself.
+pub(super) fn document() -> OpenApi {
+    let document = json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Partita front door",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Tasks in, stored durably before they are answered, and handled in the order of their key.",
+            "license": { "name": "MIT OR Apache-2.0" },
+        },
+        "paths": {
+            "/v1/tasks/{key}": { "post": post_task(), "get": receipt() },
+            "/v1/tasks": { "post": post_events() },
+            PATH: { "get": {
+                "operationId": "getOpenApi",
+                "summary": "This description",
+                "security": [],
+                "responses": { "200": { "description": "OpenAPI 3.1", "content": { "application/json": { "schema": { "type": "object" } } } } },
+            } },
+        },
+        "components": { "schemas": schemas(), "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } } },
+        // A front door without tokens asks for none.
+        "security": [{}, { "token": [] }],
+    });
+    serde_json::from_value(document)
+        .unwrap_or_else(|error| unreachable!("the description is not OpenAPI: {error}"))
+}
+
+fn post_task() -> Value {
+    use ProblemCode as Code;
+    let refused = [
+        Code::InvalidKey,
+        Code::InvalidHeader,
+        Code::IncompleteBody,
+        Code::InvalidEncoding,
+        Code::TruncatedEncoding,
+        Code::TrailingBytes,
+        Code::WindowTooLarge,
+        Code::Unauthorized,
+        Code::Forbidden,
+        Code::NotFound,
+        Code::BodyTimeout,
+        Code::IdempotencyKeyInFlight,
+        Code::IdempotencyKeyReused,
+        Code::TooLarge,
+        Code::UnsupportedEncoding,
+        Code::RateLimited,
+        Code::Internal,
+    ];
+    json!({
+        "operationId": "postTask",
+        "summary": "Store a task",
+        "description": "The body is the payload, whatever it is; with Content-Encoding gzip or zstd, what is in it. 202 means that it is durable.",
+        "parameters": [
+            { "name": "key", "in": "path", "required": true, "description": "Tasks of one key are handled in order. 1 to 256 bytes of UTF-8; a slash is written %2F.",
+              "schema": { "type": "string", "minLength": 1 } },
+            header("Idempotency-Key", "Names the request, so that it may be sent again.", json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$" })),
+            header("Partita-Type", "The name of the payload's type.", json!({ "type": "string", "maxLength": 512 })),
+            header("traceparent", "The W3C trace context.", json!({ "type": "string", "maxLength": 512 })),
+            header("X-Request-Id", "Echoed, or made.", json!({ "type": "string" })),
+        ],
+        "requestBody": { "required": false, "content": { "*/*": {} } },
+        "responses": responses(answer("202", "Stored", "Receipt"), &refused, true),
+    })
+}
+
+fn post_events() -> Value {
+    use ProblemCode as Code;
+    let refused = [
+        Code::InvalidKey,
+        Code::InvalidHeader,
+        Code::IncompleteBody,
+        Code::InvalidEncoding,
+        Code::TruncatedEncoding,
+        Code::TrailingBytes,
+        Code::WindowTooLarge,
+        Code::InvalidDocument,
+        Code::InvalidEvent,
+        Code::NoKey,
+        Code::Unauthorized,
+        Code::Forbidden,
+        Code::BodyTimeout,
+        Code::IdempotencyKeyInFlight,
+        Code::IdempotencyKeyReused,
+        Code::TooLarge,
+        Code::BatchTooLarge,
+        Code::UnsupportedMediaType,
+        Code::UnsupportedEncoding,
+        Code::RateLimited,
+        Code::Internal,
+    ];
+    let of = |name: &str| json!({ "schema": { "$ref": format!("#/components/schemas/{name}") } });
+    let raw = json!({ "schema": { "type": "string" } });
+    let mut content: Map<String, Value> = Map::new();
+    for media_type in MEDIA_TYPES.split(',').map(str::trim) {
+        let schema = match media_type {
+            "application/cloudevents+json" => of("CloudEvent"),
+            "application/cloudevents-batch+json" => {
+                json!({ "schema": { "type": "array", "description": "Of CloudEvents: one that is wrong has a result that says so."} })
+            }
+            _ => raw.clone(),
+        };
+        content.insert(media_type.to_owned(), schema);
+    }
+    let accepted = json!({ "202": {
+        "description": "Of one event a receipt; of many their results, one for each, in order",
+        "headers": answer_headers(),
+        "content": {
+            "application/json": { "schema": { "anyOf": [
+                { "$ref": "#/components/schemas/Receipt" }, { "$ref": "#/components/schemas/Results" },
+            ] } },
+            "application/x-ndjson": { "schema": { "type": "string" } },
+        },
+    } });
+    json!({
+        "operationId": "postEvents",
+        "summary": "Store events",
+        "description": "CloudEvents 1.0 in binary (`ce-` headers, any body), structured or batch mode; a CloudEvent a line; or a partita.v1.TaskBatch. Content-Encoding gzip or zstd applies to the whole body.",
+        "parameters": [
+            header("Idempotency-Key", "Names the request, where its events have no source and id.", json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$" })),
+        ],
+        "requestBody": { "required": true, "content": content },
+        "responses": responses(accepted, &refused, true),
+    })
+}
+
+fn receipt() -> Value {
+    use ProblemCode as Code;
+    json!({
+        "operationId": "getTask",
+        "summary": "What became of a task",
+        "parameters": [
+            { "name": "key", "in": "path", "required": true, "description": "Of the receipt: partition-offset.",
+              "schema": { "type": "string", "pattern": "^(0|[1-9][0-9]{0,8})-(0|[1-9][0-9]{0,17})$" } },
+            { "name": "wait", "in": "query", "required": false, "description": "Answer when it is done, parked, rejected or dropped.", "schema": { "type": "string", "enum": ["done"] } },
+            { "name": "timeout", "in": "query", "required": false, "description": "With wait: how long at most, as 30s; up to 5 minutes.", "schema": { "type": "string", "pattern": "^([0-9]|[1-9][0-9]|[12][0-9]{2}|300)s?$|^[0-9]{1,5}ms$" } },
+        ],
+        "responses": responses(
+            answer("200", "Its state now", "Task"),
+            &[Code::InvalidQuery, Code::Unauthorized, Code::Forbidden, Code::NotFound, Code::MethodNotAllowed, Code::LogAway, Code::Internal],
+            false,
+        ),
+    })
+}
+
+fn header(name: &str, description: &str, schema: Value) -> Value {
+    json!({ "name": name, "in": "header", "required": false, "description": description, "schema": schema })
+}
+
+fn answer_headers() -> Value {
+    json!({ "X-Request-Id": { "description": "The request's id", "schema": { "type": "string" } } })
+}
+
+fn answer(status: &str, description: &str, schema: &str) -> Value {
+    json!({ status: {
+        "description": description,
+        "headers": answer_headers(),
+        "content": { "application/json": { "schema": { "$ref": format!("#/components/schemas/{schema}") } } },
+    } })
+}
+
+/// The answers of an operation: the good one, and the problems by their status. `stores`: with those of storing.
+fn responses(mut all: Value, refused: &[ProblemCode], stores: bool) -> Value {
+    let storing = ProblemCode::ALL
+        .iter()
+        .filter(|code| stores && code.status() >= 503 && **code != ProblemCode::EarlierFailed);
+    let mut by_status: BTreeMap<u16, Vec<&ProblemCode>> = BTreeMap::new();
+    for code in refused.iter().chain(storing) {
+        by_status.entry(code.status()).or_default().push(code);
+    }
+    let Some(answers) = all.as_object_mut() else { return all };
+    for (status, codes) in by_status {
+        let titles: Vec<_> =
+            codes.iter().map(|code| format!("`{}`: {}", code.code(), code.title())).collect();
+        let names: Vec<_> = codes.iter().map(|code| code.code()).collect();
+        let mut headers = answer_headers();
+        if codes.iter().any(|code| code.retry_after().is_some()) {
+            headers["Retry-After"] =
+                json!({ "description": "Seconds", "schema": { "type": "integer", "minimum": 1 } });
+        }
+        let schema = json!({ "allOf": [
+            { "$ref": "#/components/schemas/Problem" },
+            { "type": "object", "properties": { "code": { "type": "string", "enum": names }, "status": { "type": "integer", "enum": [status] } } },
+        ] });
+        let content = json!({ "application/problem+json": { "schema": schema } });
+        answers.insert(
+            status.to_string(),
+            json!({ "description": titles.join(". "), "headers": headers, "content": content }),
+        );
+    }
+    all
+}
+
+fn schemas() -> Value {
+    let place = json!({ "type": "integer", "minimum": 0 });
+    let text = json!({ "type": "string" });
+    let receipt = json!({ "id": text, "topic": text, "partition": place, "offset": place });
+    let all = ["id", "topic", "partition", "offset"];
+    json!({
+        "Receipt": { "type": "object", "required": all, "properties": receipt },
+        "Results": { "type": "object", "required": ["results", "accepted", "retry", "rejected"], "properties": {
+            "results": { "type": "array", "items": { "$ref": "#/components/schemas/Result" } },
+            "accepted": place, "retry": place, "rejected": place,
+        } },
+        "Result": { "type": "object", "required": ["status", "id"], "properties": {
+            "status": { "type": "string", "enum": ["accepted", "retry", "rejected"] },
+            "id": { "type": ["string", "null"] }, "topic": text, "partition": place, "offset": place,
+            "code": text, "detail": text,
+        } },
+        "Task": { "type": "object", "required": ["id", "topic", "partition", "offset", "state"], "properties": {
+            "id": text, "topic": text, "partition": place, "offset": place,
+            "state": { "type": "string", "enum": ["queued", "running", "done", "parked", "rejected", "dropped"] },
+            "since": { "type": ["string", "null"], "format": "date-time" }, "attempt": place,
+            "cause": text, "reason": text, "attempts": place, "at": { "type": "string", "format": "date-time" },
+        } },
+        "CloudEvent": {
+            "type": "object",
+            "description": "CloudEvents 1.0. The key is partitionkey, or, without that, subject. Instead of data it may have data_base64; and any other attribute.",
+            "propertyNames": { "type": "string", "pattern": "^[a-z0-9]+$" },
+            "additionalProperties": { "type": ["string", "boolean", "integer", "null"], "minimum": -2147483648_i64, "maximum": 2147483647 },
+            "required": ["specversion", "id", "source", "type", "partitionkey"],
+            "properties": {
+                "specversion": { "type": "string", "enum": ["1.0"] },
+                "id": { "type": "string", "minLength": 1 },
+                "source": { "type": "string", "minLength": 1 },
+                "type": { "type": "string", "minLength": 1 },
+                "partitionkey": { "type": "string", "minLength": 1 },
+                "datacontenttype": { "type": ["string", "null"], "minLength": 1 },
+                "time": { "type": ["string", "null"], "description": "RFC 3339; kept as it is." },
+                "data": { "type": ["object", "array", "string", "number", "boolean", "null"] },
+            },
+        },
+        "Problem": { "type": "object", "required": ["type", "title", "status", "detail", "code", "request_id"], "properties": {
+            "type": text, "title": text, "status": { "type": "integer" }, "detail": text,
+            "code": { "type": "string", "enum": ProblemCode::ALL.iter().map(|code| code.code()).collect::<Vec<_>>() },
+            "request_id": text,
+        } },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_is_described_and_the_page_is_the_document() {
+        let page: Value = serde_json::from_slice(&PAGE).unwrap();
+        assert_eq!(page["openapi"], "3.1.0");
+        let text = page["paths"].to_string();
+        for code in ProblemCode::ALL.iter().filter(|code| **code != ProblemCode::EarlierFailed) {
+            assert!(text.contains(&format!("\"{}\"", code.code())), "{code:?}");
+        }
+    }
+}
