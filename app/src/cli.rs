@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{bench, recorder};
+use crate::{bench, handlers};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use partita::config::{ConfigError, Layered, Loader};
 use std::{net::SocketAddr, path::PathBuf};
@@ -96,7 +96,7 @@ pub(crate) enum VerbArg {
 /// `partita topics …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum TopicsCommand {
-    /// Create the task topic and its parking topic; what is there already is left as it is
+    /// Create the task topic, its parking topic and its journal of requests; what is there already is left as it is
     Create(ConfigArgs),
 }
 
@@ -265,7 +265,7 @@ impl ConfigArgs {
         let variables = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
         let mut loader =
-            Loader::new().handler(recorder::SETTINGS, recorder::defaults()).environment(variables);
+            Loader::new().handler(handlers::SETTINGS, handlers::defaults()).environment(variables);
         if let Some(file) = &self.config {
             loader = loader.file(file);
         }

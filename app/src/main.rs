@@ -5,7 +5,9 @@ mod bench;
 mod cli;
 mod commands;
 mod failure;
+mod handlers;
 mod logging;
+mod push;
 mod recorder;
 mod telemetry;
 

@@ -3,6 +3,7 @@
 use crate::{
     cli::ConfigArgs,
     failure::FAILED,
+    handlers::{HandlerConfig, HandlerKind},
     recorder::{RecorderConfig, Recordings},
 };
 use bytesize::ByteSize;
@@ -49,14 +50,17 @@ impl Finding {
 /// Looks, prints, and gives 1 where something would keep `serve` from working.
 pub(super) fn run(args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     let layered = args.load()?;
-    let recorder = RecorderConfig::read(&layered.config.handler)?;
+    let handler = HandlerConfig::read(&layered.config.handler)?;
     let config = &layered.config;
     let mut findings = vec![settings(args, &layered), memory(config)];
     match config.log.kind {
         LogKind::Embedded => findings.extend(super::engine::check_embedded(config)),
         LogKind::Kafka => findings.extend(super::engine::check_kafka(config)),
     }
-    findings.push(recordings(&recorder));
+    findings.push(match handler.kind {
+        HandlerKind::Recorder => recordings(&handler.recorder),
+        HandlerKind::Http => receiver(&handler),
+    });
     findings.push(listener("front_door.listen", config.front_door.listen));
     findings.push(listener("admin.listen", config.admin.listen));
     findings.push(entrance(config));
@@ -77,6 +81,27 @@ fn print(findings: &[Finding]) {
         if !finding.help.is_empty() {
             let _ = writeln!(out, "      help: {}", finding.help);
         }
+    }
+}
+
+/// Whoever tasks are delivered to, as far as that is known without delivering one.
+fn receiver(handler: &HandlerConfig) -> Finding {
+    const SUBJECT: &str = "handler.http.url";
+    let url = handler.http.url.clone().unwrap_or_default();
+    match crate::push::reach(&handler.http) {
+        Ok(()) if handler.http.secret.is_none() => Finding {
+            level: Level::Warn,
+            subject: SUBJECT.into(),
+            detail: format!("{url} can be reached; deliveries are not signed"),
+            help: "set handler.http.secret, so that the receiver knows that they are from here".into(),
+        },
+        Ok(()) => Finding::ok(SUBJECT, format!("{url} can be reached")),
+        Err(error) => Finding {
+            level: Level::Warn,
+            subject: SUBJECT.into(),
+            detail: format!("{url} cannot be reached now: {error:#}"),
+            help: "start the service, or mend the URL; until then tasks wait".into(),
+        },
     }
 }
 

@@ -3,7 +3,9 @@
 use crate::{
     allocator,
     cli::{RoleArg, ServeArgs},
-    recorder::{Recorder, RecorderConfig, Recordings, routes},
+    handlers::{HandlerConfig, HandlerKind},
+    push::{Push, Target},
+    recorder::{Recorder, Recordings, routes},
     telemetry,
 };
 use anyhow::Context;
@@ -22,22 +24,28 @@ use std::{
 pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let layered = args.load()?;
     refuse_half_of_embedded(args.role, &layered)?;
-    let recorder = RecorderConfig::read(&layered.config.handler)?;
-    let recordings = Arc::new(Recordings::open(&recorder)?);
+    let handler = HandlerConfig::read(&layered.config.handler)?;
     let metrics = telemetry::install()?;
     let role = Role::from(args.role);
     let config = layered.config;
     if let Err(error) = allocator::adapt_to(config.memory.budget.as_u64()) {
         tracing::warn!(%error, "the allocator cannot be told to give memory back at once");
     }
-    let pipeline = Pipeline::builder(config.clone())
-        .role(role)
-        .front_door_routes(routes(recordings.clone()))
-        .metrics(metrics)
-        .handler(move |_| Recorder::new(recordings.clone()));
+    let pipeline = Pipeline::builder(config.clone()).role(role).metrics(metrics);
+    let pipeline = match handler.kind {
+        HandlerKind::Recorder => {
+            let recordings = Arc::new(Recordings::open(&handler.recorder)?);
+            let pipeline = pipeline.front_door_routes(routes(recordings.clone()));
+            pipeline.handler(move |_| Recorder::new(recordings.clone()))
+        }
+        HandlerKind::Http => {
+            let target = Target::new(&handler.http)?;
+            pipeline.handler(move |_| Push::new(target.clone()))
+        }
+    };
     actix_rt::System::new().block_on(async {
         let running = pipeline.start().await.context("serve did not start")?;
-        announce(&config, role, &running);
+        announce(&config, handler.kind, role, &running);
         running.run().await.context("serve ended")
     })?;
     Ok(ExitCode::SUCCESS)
@@ -56,7 +64,7 @@ fn refuse_half_of_embedded(role: RoleArg, layered: &Layered) -> Result<(), Confi
 
 /// Says on standard output where things are. Other programs wait for these lines: the addresses have the ports that were
 /// chosen.
-fn announce(config: &Config, role: Role, running: &Running) {
+fn announce(config: &Config, handler: HandlerKind, role: Role, running: &Running) {
     let log = match config.log.kind {
         LogKind::Embedded => format!("embedded log in {}", config.log.embedded.dir.display()),
         LogKind::Kafka => {
@@ -68,11 +76,19 @@ fn announce(config: &Config, role: Role, running: &Running) {
     let scheme = if config.front_door.tls_key.is_some() { "https" } else { "http" };
     let front_door = running.front_door().map(|address| url(scheme, address));
     if let Some(door) = &front_door {
-        text += &format!("  front door  {door}/v1/tasks/{{key}}\n  recordings  {door}/v1/recordings\n");
+        text += &format!("  front door  {door}/v1/tasks/{{key}}\n");
+        if handler == HandlerKind::Recorder {
+            text += &format!("  recordings  {door}/v1/recordings\n");
+        }
     }
     text += &format!("  metrics     {admin}/metrics\n  ready       {admin}/readyz\n");
     if let Some(door) = &front_door {
-        text += &format!("try: curl -d hello {door}/v1/tasks/demo && curl {door}/v1/recordings/demo\n");
+        text += &match handler {
+            HandlerKind::Recorder => {
+                format!("try: curl -d hello {door}/v1/tasks/demo && curl {door}/v1/recordings/demo\n")
+            }
+            HandlerKind::Http => format!("try: curl -d hello {door}/v1/tasks/demo\n"),
+        };
     }
     // A closed standard output is no reason not to serve.
     let mut out = std::io::stdout().lock();

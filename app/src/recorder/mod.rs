@@ -13,7 +13,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use config::{RecorderConfig, SETTINGS, defaults};
+pub(crate) use config::RecorderConfig;
 pub(crate) use routes::routes;
 pub(crate) use store::Recordings;
 

@@ -41,7 +41,9 @@ impl Layered {
         let default = lookup(&self.defaults, setting.path);
         let _ = writeln!(out, "# {}", setting.help);
         let _ = match (lookup(&self.values, setting.path), origin) {
-            (Some(_), origin) if setting.path.ends_with(".token") => {
+            (Some(_), origin)
+                if [".token", ".secret"].iter().any(|secret| setting.path.ends_with(secret)) =>
+            {
                 writeln!(out, "# {name} = \"(not shown)\"    # {origin}")
             }
             (None, _) => writeln!(out, "# {name} = {}    # unset", setting.example),
