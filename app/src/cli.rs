@@ -1,6 +1,6 @@
 //! The command line.
 
-use crate::{bench, handlers};
+use crate::{bench, handlers, send};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use partita::config::{ConfigError, Layered, Loader};
 use std::{net::SocketAddr, path::PathBuf};
@@ -48,6 +48,8 @@ pub(crate) enum Command {
     Serve(ServeArgs),
     /// Look whether `serve` would work: a line per check, and how to mend what is wrong
     Check(ConfigArgs),
+    /// Send files, or lines of CloudEvents, until each is known to be stored
+    Send(send::Args),
     /// Put a load on a running front door, and verify what comes back against what was acknowledged
     Bench(bench::Args),
     /// The topics in Kafka

@@ -38,8 +38,8 @@ struct Supervisor(OnceLock<Box<dyn Fn(Wish) + Send + Sync>>);
 pub(crate) enum Wish {
     /// To begin a partition anew from this offset on.
     Rewind(Partition, Offset),
-    /// To commit what ends next in a partition at once.
-    Commit(Partition),
+    /// To commit the end of this task at once, when it has ended.
+    Commit(Partition, Offset),
 }
 
 impl fmt::Debug for Supervisor {

@@ -99,6 +99,16 @@ impl TaskStates {
 
     /// What became of a task; `None` if there is none.
     pub async fn of(&self, partition: Partition, offset: Offset) -> Result<Option<TaskState>, ReadError> {
+        self.look(partition, offset, false).await
+    }
+
+    /// `exists`: it was there before, and the log need not be asked.
+    async fn look(
+        &self,
+        partition: Partition,
+        offset: Offset,
+        exists: bool,
+    ) -> Result<Option<TaskState>, ReadError> {
         if partition.0 >= self.log.partitions() {
             return Ok(None);
         }
@@ -113,6 +123,7 @@ impl TaskStates {
             return Ok(Some(TaskState::Running { since_ms: None, attempt: 0 }));
         }
         let exists = match reach.end {
+            _ if exists => true,
             Some(end) if offset < end => true,
             _ => offset < self.log.extent(partition, None).await?.end,
         };
@@ -128,15 +139,17 @@ impl TaskStates {
         enough: impl Future<Output = ()>,
     ) -> Result<Option<TaskState>, ReadError> {
         let mut enough = std::pin::pin!(enough);
+        let mut exists = false;
         loop {
             // Before the look: what changes after it is heard of.
             let mut changed = std::pin::pin!(self.status.changed());
             changed.as_mut().enable();
-            let state = self.of(partition, offset).await?;
+            let state = self.look(partition, offset, exists).await?;
+            exists = true;
             if state.as_ref().is_none_or(TaskState::is_settled) {
                 return Ok(state);
             }
-            self.status.wish(Wish::Commit(partition));
+            self.status.wish(Wish::Commit(partition, offset));
             let look = match self.status.partition(partition) {
                 // It is heard of, unless the partition goes to another process in silence.
                 Some(_) => 20 * LOOK,

@@ -164,11 +164,18 @@ impl Setup {
 
     /// Runs another command of the binary with this configuration and returns what it did.
     pub async fn command(&self, arguments: &[&str]) -> Result<Finished> {
-        let config = self.write_config()?;
+        let config = self.write_config()?.to_string_lossy().into_owned();
+        let mut arguments = arguments.to_vec();
+        arguments.extend(["--config", &config]);
+        self.run(&arguments).await
+    }
+
+    /// Runs a command of the binary that has no configuration.
+    pub async fn run(&self, arguments: &[&str]) -> Result<Finished> {
         // Files instead of pipes: a command that prints much never waits for this process to read it.
         let (stdout, stderr) = (tempfile::NamedTempFile::new()?, tempfile::NamedTempFile::new()?);
         let mut command = partita(binary());
-        command.args(arguments).arg("--config").arg(config).current_dir(self.home()).stdin(Stdio::null());
+        command.args(arguments).current_dir(self.home()).stdin(Stdio::null());
         command.stdout(stdout.reopen()?).stderr(stderr.reopen()?);
         let mut child = command.spawn().with_context(|| format!("{}", binary().display()))?;
         let ended = wait::until("the command ends", COMMAND_WITHIN, async || Ok(child.try_wait()?)).await;

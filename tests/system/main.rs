@@ -14,6 +14,7 @@ mod readme;
 mod receipts;
 mod retention;
 mod secrets;
+mod send;
 mod session;
 mod shutdown;
 mod sizes;

@@ -13,7 +13,7 @@ mod workers;
 use crate::{
     bench,
     cli::{Cli, Command, ConfigCommand, TopicsCommand},
-    logging,
+    logging, send,
 };
 use std::process::ExitCode;
 
@@ -24,6 +24,7 @@ pub(crate) fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Serve(args) => serve::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Bench(args) => bench::run(args),
+        Command::Send(args) => send::run(&args),
         Command::Topics(TopicsCommand::Create(args)) => topics::create(&args),
         Command::Token(args) => token::run(&args),
         Command::Parked(command) => parked::run(command),

@@ -51,8 +51,6 @@ impl Target {
     /// Nothing is asked of the receiver yet.
     pub(crate) fn new(config: &PushConfig) -> anyhow::Result<Arc<Self>> {
         let (url, secrets) = config.parse()?;
-        // For https; whoever was first is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let agent = concat!("partita/", env!("CARGO_PKG_VERSION"));
         let mut headers = HeaderMap::new();
         headers.insert(USER_AGENT, HeaderValue::from_static(agent));

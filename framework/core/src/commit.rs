@@ -20,8 +20,8 @@ pub struct CommitSchedule {
     progress: BTreeMap<Partition, Progress>,
     /// The partitions with something to commit that is not in flight.
     dirty: BTreeSet<Partition>,
-    /// The partitions whose next end somebody waits for.
-    hurried: BTreeSet<Partition>,
+    /// The tasks whose ends somebody waits for: of each partition the first.
+    hurried: BTreeMap<Partition, Offset>,
     in_flight: Option<InFlight>,
     due: Option<Duration>,
     not_before: Duration,
@@ -57,7 +57,7 @@ impl CommitSchedule {
             timeout,
             progress: BTreeMap::new(),
             dirty: BTreeSet::new(),
-            hurried: BTreeSet::new(),
+            hurried: BTreeMap::new(),
             in_flight: None,
             due: None,
             not_before: Duration::ZERO,
@@ -99,18 +99,24 @@ impl CommitSchedule {
             progress.committable = committable;
             self.dirty.insert(partition);
             self.due.get_or_insert(now + self.interval);
-            if self.hurried.remove(&partition) {
-                self.due = self.due.map(|due| due.min(now));
-            }
+            self.hurry_now(partition, committable, now);
         }
     }
 
-    /// Somebody waits for the next commit of an owned partition: what has ended, or else ends next, does not wait for the interval.
-    pub fn hurry(&mut self, partition: Partition, now: Duration) {
-        if self.dirty.contains(&partition) {
+    /// Somebody waits for the end of this task of an owned partition: once it has ended its commit does not wait for the interval.
+    pub fn hurry(&mut self, partition: Partition, offset: Offset, now: Duration) {
+        let Some(committable) = self.progress.get(&partition).map(|progress| progress.committable) else {
+            return;
+        };
+        let first = self.hurried.entry(partition).or_insert(offset);
+        *first = (*first).min(offset);
+        self.hurry_now(partition, committable, now);
+    }
+
+    fn hurry_now(&mut self, partition: Partition, committable: Offset, now: Duration) {
+        if self.hurried.get(&partition).is_some_and(|first| *first < committable) {
+            self.hurried.remove(&partition);
             self.due = self.due.map(|due| due.min(now));
-        } else if self.progress.contains_key(&partition) {
-            self.hurried.insert(partition);
         }
     }
 

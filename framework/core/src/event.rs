@@ -71,10 +71,12 @@ pub enum Event {
         /// The next offset to read.
         to: Offset,
     },
-    /// Somebody waits for the partition's next commit. Ignored where it is not owned.
+    /// Somebody waits for the end of a task. Ignored where its partition is not owned.
     CommitWanted {
         /// Which partition.
         partition: Partition,
+        /// Which task.
+        offset: Offset,
     },
     /// A commit was answered. A partition in none of the lists was not answered and counts as failed.
     CommitDone {

@@ -350,7 +350,7 @@ impl Handler<Wished> for Supervisor {
                 self.on(Event::Rewound { partition, to }, ctx);
                 self.publish();
             }
-            Wish::Commit(partition) => self.on(Event::CommitWanted { partition }, ctx),
+            Wish::Commit(partition, offset) => self.on(Event::CommitWanted { partition, offset }, ctx),
         }
     }
 }

@@ -48,6 +48,8 @@ struct Journal {
     latest: Epoch,
     /// What is put aside of the tasks before this offset is known.
     covered: Offset,
+    /// There was no memory for all of it.
+    partial: bool,
     memory: Option<Reservation>,
 }
 
@@ -66,6 +68,10 @@ impl Fates {
         committed: Offset,
     ) -> Result<Option<Found>, ReadError> {
         let journal = self.journals.entry(partition).or_default();
+        // A reading that was cut short has forgotten its beginning; and what an operator went back behind may end in another way.
+        if journal.partial || committed < journal.covered {
+            *journal = Journal::default();
+        }
         let known = journal.tasks.get(&offset).copied();
         // Only what is parked may still change.
         if offset < journal.covered && known.is_none_or(|found| found.fate != Fate::Parked) {
@@ -85,12 +91,11 @@ impl Fates {
             if !journal.reserve(&self.pool) {
                 // Read from its beginning at each question, and nothing of it kept.
                 let latest = journal.latest;
-                *journal = Journal { next: page.next, latest, ..Journal::default() };
-                if page.at_end {
-                    self.journals.remove(&partition);
-                    return Ok(wanted);
-                }
-                continue;
+                *journal = Journal { next: page.next, latest, partial: true, ..Journal::default() };
+            }
+            if page.at_end && journal.partial {
+                self.journals.remove(&partition);
+                return Ok(wanted);
             }
             if page.at_end {
                 journal.covered = journal.covered.max(committed);

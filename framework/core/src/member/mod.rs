@@ -123,7 +123,7 @@ impl GroupMember {
                 self.report(partition, epoch, Input::Discontinuity, &mut out);
             }
             Event::Rewound { partition, to } => self.rewound(partition, to, &mut out),
-            Event::CommitWanted { partition } => self.commits.hurry(partition, now),
+            Event::CommitWanted { partition, offset } => self.commits.hurry(partition, offset, now),
             Event::CommitDone { commit, committed } => {
                 if !self.commits.answered(commit, &committed, now) {
                     out.push(Action::Count(Counted::StaleCommit));

@@ -25,7 +25,13 @@ fn a_drain_refuses_new_requests_and_waits_for_those_begun() {
 
     let handle = door.handle.clone();
     let drained = door.spawn(async move { handle.drain(LONG).await });
-    await_that("the drain", || door.post("new", "", b"x").status == 503);
+    // Not by a task: one that came before would wait for the log.
+    let asked = || {
+        let mut connection = door.connect();
+        connection.send("GET /v1/tasks/0-0 HTTP/1.1\r\nHost: x\r\n\r\n");
+        connection.response()
+    };
+    await_that("the drain", || asked().header("connection") == Some("close"));
     let response = door.post("new", "", b"x");
     assert_eq!((response.status, response.problem().as_str()), (503, "draining"));
     assert_eq!(response.header("connection"), Some("close"));

@@ -89,7 +89,7 @@ impl EmbeddedLog {
         };
         let checkpoints = checkpoint::open(&config.dir).map_err(unusable)?;
         let reader = schema::open_reader(&config.dir).map_err(unusable)?;
-        let requests = requests::Requests::open(&connection, config)?;
+        let requests = requests::Requests::open(&connection, config, &found)?;
         let shared = Arc::new(Shared::new(Published::new(found.tail.seq, found.tail.ends.clone())));
         let due = Arc::new(checkpoint::Due::default());
         let start = writer::Start {

@@ -1,6 +1,7 @@
 //! The idempotent appends: which there were, and what became of each. Their table is written with their records, so that the two
 //! are never apart; the index takes them from there, and then they leave the table.
 
+use super::schema::Found;
 use crate::{
     Error,
     config::EmbeddedConfig,
@@ -41,9 +42,26 @@ const VALUE: usize = 16 + 4 + 8;
 
 impl Requests {
     /// Opens the index beside the log, and reads what it does not have yet.
-    pub(super) fn open(connection: &Connection, config: &EmbeddedConfig) -> Result<Self, Error> {
-        let generations = Generations::open(&config.dir.join("requests"), config.idempotency_window)?;
-        let indexed = position_of(generations.position());
+    pub(super) fn open(
+        connection: &Connection,
+        config: &EmbeddedConfig,
+        found: &Found,
+    ) -> Result<Self, Error> {
+        // What is remembered of another log that was here would be receipts for tasks that this one does not have.
+        let dir = config.dir.join("requests").join(&found.topic_id);
+        let mut generations = Generations::open(&dir, config.idempotency_window)?;
+        let mut indexed = position_of(generations.position());
+        if indexed > found.tail.seq {
+            tracing::error!(
+                dir = %dir.display(),
+                "the log is older than the index of its idempotency keys, as a backup that was put back is: the keys are forgotten"
+            );
+            drop(generations);
+            std::fs::remove_dir_all(&dir)
+                .map_err(|error| Error::Log(format!("cannot remove {}: {error}", dir.display())))?;
+            generations = Generations::open(&dir, config.idempotency_window)?;
+            indexed = 0;
+        }
         let index = Index::new(generations)?;
         let first =
             connection.query_row("SELECT min(seq) FROM requests", [], |row| row.get::<_, Option<i64>>(0));

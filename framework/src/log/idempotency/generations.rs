@@ -83,6 +83,11 @@ impl Generations {
         Ok(Filters { number: self.number, current, former })
     }
 
+    /// How long each takes requests.
+    pub(super) fn window(&self) -> Duration {
+        self.window
+    }
+
     /// Where they are.
     pub(super) fn dir(&self) -> &Path {
         &self.dir
@@ -91,7 +96,9 @@ impl Generations {
     /// Adds what a log has remembered up to `position`, durably. The same may be added again.
     pub(super) fn merge(&mut self, entries: &[(IdempotencyKey, Value)], position: &[u8]) -> Result<()> {
         if self.age() >= self.window {
-            self.begin_next(position)?;
+            // Not with what is about to be merged: it is not in there yet.
+            let before = self.position.clone();
+            self.begin_next(&before)?;
         }
         let age_ms = self.age().as_millis() as i64;
         let transaction = self.current.transaction()?;
@@ -280,6 +287,29 @@ mod tests {
             0,
             "two files, each with what belongs to it"
         );
+    }
+
+    #[test]
+    fn a_generation_that_was_begun_and_got_nothing_knows_no_more_than_the_one_before_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let window = Duration::from_secs(3600);
+        let mut generations = Generations::open(dir.path(), window).unwrap();
+        merge(&mut generations, 1);
+        generations.age += window;
+        // As if the process was killed between the two steps of the next merge.
+        let before = generations.position.clone();
+        generations.begin_next(&before).unwrap();
+        drop(generations);
+        let mut again = Generations::open(dir.path(), window).unwrap();
+        assert_eq!((again.number(), again.position()), (2, &[1_u8][..]));
+        merge(&mut again, 2);
+        assert_eq!(found(&again), [1, 2]);
+        // And as the next merge itself does it.
+        again.age += window;
+        let full = again.merge(&[(key(3), vec![3].into())], &[3]);
+        assert!(full.is_ok());
+        drop(again);
+        assert_eq!(Generations::open(dir.path(), window).unwrap().position(), [3]);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{
     collections::HashMap,
     sync::Arc,
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Requests that are merged together: many, because each touches a page of its own once there are millions.
@@ -31,6 +31,11 @@ pub(crate) struct Index {
     merges: Option<Sender<Arc<Merge>>>,
     news: Receiver<News>,
     merger: Option<JoinHandle<()>>,
+    /// The generation that is written to, where the readers could not be turned to it yet.
+    turning: Option<u64>,
+    /// Since when the oldest of `recent` is there, and how long it may be.
+    oldest: Option<Instant>,
+    most_age: Duration,
 }
 
 struct Merge {
@@ -55,6 +60,7 @@ impl Index {
                 generations.dir().display()
             ))
         })?;
+        let most_age = generations.window() / 4;
         let (merges, to_merge) = bounded(1);
         let (news_of_merger, news) = bounded(2);
         let merger = thread::Builder::new()
@@ -62,7 +68,18 @@ impl Index {
             .spawn(move || merge_all(generations, &to_merge, &news_of_merger))
             .map_err(Error::Thread)?;
         let (recent, merging, filters) = (HashMap::new(), None, None);
-        Ok(Self { recent, merging, readers, filters, merges: Some(merges), news, merger: Some(merger) })
+        Ok(Self {
+            recent,
+            merging,
+            readers,
+            filters,
+            merges: Some(merges),
+            news,
+            merger: Some(merger),
+            turning: None,
+            oldest: None,
+            most_age,
+        })
     }
 
     /// What is remembered of a request.
@@ -78,6 +95,7 @@ impl Index {
     /// Remembers what became of a request.
     pub(crate) fn remember(&mut self, key: IdempotencyKey, value: Value) {
         self.recent.insert(key, value);
+        self.oldest.get_or_insert_with(Instant::now);
     }
 
     /// Whether it takes no more for now, because the disk does not.
@@ -91,21 +109,26 @@ impl Index {
         let mut on_disk = None;
         match self.news.try_recv() {
             Ok(News::Filters(filters)) => self.filters = Some(filters),
-            Ok(News::Merged(number)) => {
-                self.readers.turn_to(number)?;
-                if let Some(merge) = self.merging.take() {
-                    if let Some(filters) = &mut self.filters {
-                        filters.merged(number, merge.entries.keys());
-                    }
-                    on_disk = Some(merge.position.clone());
-                }
-            }
+            Ok(News::Merged(number)) => self.turning = Some(number),
             Err(_) => {}
         }
+        if let Some(number) = self.turning {
+            // Until the readers see it, what was merged is found in memory.
+            self.readers.turn_to(number)?;
+            self.turning = None;
+            if let Some(merge) = self.merging.take() {
+                if let Some(filters) = &mut self.filters {
+                    filters.merged(number, merge.entries.keys());
+                }
+                on_disk = Some(merge.position.clone());
+            }
+        }
+        let is_old = self.oldest.is_some_and(|oldest| oldest.elapsed() >= self.most_age);
         if self.merging.is_none()
-            && self.recent.len() >= MERGE
+            && (self.recent.len() >= MERGE || is_old)
             && let Some(merges) = &self.merges
         {
+            self.oldest = None;
             let merge = Arc::new(Merge { entries: std::mem::take(&mut self.recent), position: position() });
             // There is room: it holds one, and the last has been merged.
             let _ = merges.try_send(merge.clone());
@@ -153,7 +176,6 @@ fn merge_all(mut generations: Generations, merges: &Receiver<Arc<Merge>>, news: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Instant;
 
     fn key(number: u64) -> IdempotencyKey {
         IdempotencyKey::of(&[&number.to_le_bytes()])

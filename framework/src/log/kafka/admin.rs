@@ -94,6 +94,11 @@ pub fn requests_topic(topic: &str) -> String {
     format!("{topic}.requests")
 }
 
+/// How many partitions of the journal of requests are used.
+pub(super) fn requests_partitions(config: &KafkaConfig) -> u32 {
+    config.partitions.clamp(1, MOST_REQUEST_PARTITIONS)
+}
+
 /// Makes the task topic, its parking topic and its journal of requests where they are missing. Alters nothing that is there.
 pub fn create_topics(config: &KafkaConfig, max_task: u64) -> Result<Vec<TopicReport>, Error> {
     create(config, max_task, &Target::ALL)
@@ -126,7 +131,7 @@ fn create(config: &KafkaConfig, max_task: u64, targets: &[Target]) -> Result<Vec
                 };
                 let partitions = match target {
                     Target::Tasks | Target::Parking => config.partitions,
-                    Target::Requests => config.partitions.min(MOST_REQUEST_PARTITIONS),
+                    Target::Requests => requests_partitions(config),
                 };
                 create_topic(
                     &client,
@@ -272,7 +277,19 @@ fn requests(client: &AdminClient<Context>, metadata: &Metadata, config: &KafkaCo
         let detail = "does not exist: the first request with an idempotency key makes it".into();
         return finding(Level::Warn, &subject, detail, "run `partita topics create`");
     };
+    let (partitions, needed) = (there.partitions().len(), requests_partitions(config) as usize);
+    if partitions < needed {
+        let detail =
+            format!("has {partitions} partitions and needs {needed}: requests with a name are refused");
+        return finding(Level::Warn, &subject, detail, "add them, with `kafka-topics --alter --partitions`");
+    }
     let settings = settings(client, &ResourceSpecifier::Topic(&topic));
+    let mut weak = Vec::new();
+    let shape = Shape::of(there, metadata.brokers().len(), &settings);
+    shape.judge_replicas(&topic, &mut |_, detail: String, help: &str| weak.push((detail, help.to_owned())));
+    if let Some((detail, help)) = weak.into_iter().next() {
+        return finding(Level::Warn, &subject, detail, &help);
+    }
     let get = |name: &str| settings.iter().find(|(setting, _)| setting == name).map(|(_, value)| &value[..]);
     let window = config.idempotency_window.as_millis() as i64;
     let kept = get("retention.ms").and_then(|value| value.parse::<i64>().ok());
@@ -284,7 +301,7 @@ fn requests(client: &AdminClient<Context>, metadata: &Metadata, config: &KafkaCo
         let detail = "forgets before log.kafka.idempotency_window is over".into();
         return finding(Level::Warn, &subject, detail, &format!("set retention.ms={} on it", 2 * window));
     }
-    finding(Level::Ok, &subject, format!("{} partitions", there.partitions().len()), "")
+    finding(Level::Ok, &subject, format!("{partitions} partitions"), "")
 }
 
 /// What the task topic's retention goes by. `None` where this user may not read its settings, or no broker answers.

@@ -72,7 +72,8 @@ struct Page {
 struct Sought {
     partition: Partition,
     from: Offset,
-    /// Records that the log took later are not looked at.
+    /// Records that the log took before or after are not looked at.
+    since_ms: i64,
     until_ms: i64,
     claim: ClaimId,
 }
@@ -125,11 +126,11 @@ impl Lookup {
         &self,
         partition: Partition,
         from: Offset,
-        until_ms: i64,
+        (since_ms, until_ms): (i64, i64),
         claim: ClaimId,
     ) -> Result<Option<Offset>, ReadError> {
         let (answer, answered) = oneshot::channel();
-        self.ask(Question::Claim(Sought { partition, from, until_ms, claim }, answer))?;
+        self.ask(Question::Claim(Sought { partition, from, since_ms, until_ms, claim }, answer))?;
         answered.await.unwrap_or_else(|_| Err(ended()))
     }
 
@@ -203,7 +204,8 @@ fn serve(mut reader: Reader, questions: &Receiver<Question>) {
                     .send(reader.extent(partition, time_ms).map_err(|error| ReadError(error.to_string())));
             }
             Question::Claim(sought, answer) if !answer.is_closed() => {
-                let _ = answer.send(reader.find(sought).map_err(ReadError));
+                let found = reader.find(sought, || answer.is_closed());
+                let _ = answer.send(found.map_err(ReadError));
             }
             Question::Committed(partition, answer) if !answer.is_closed() => {
                 let committed = reader.committed(partition);
@@ -249,10 +251,13 @@ impl Reader {
     }
 
     /// Looks through the task topic for the record of a claim.
-    fn find(&mut self, sought: Sought) -> Result<Option<Offset>, String> {
-        let Sought { partition, from, until_ms, claim } = sought;
+    fn find(&mut self, sought: Sought, is_unwanted: impl Fn() -> bool) -> Result<Option<Offset>, String> {
+        let Sought { partition, from, since_ms, until_ms, claim } = sought;
         let extent = self.extent(partition, Some(until_ms)).map_err(|error| error.to_string())?;
-        let (from, until) = (from.0.max(extent.first.0), extent.at.unwrap_or(extent.end).0);
+        let since = self.extent(partition, Some(since_ms)).map_err(|error| error.to_string())?;
+        // Whichever is later: nothing was appended to this partition under a name for long, perhaps.
+        let since = since.at.unwrap_or(since.end).0;
+        let (from, until) = (from.0.max(extent.first.0).max(since), extent.at.unwrap_or(extent.end).0);
         self.at = None;
         if from >= until {
             return Ok(None);
@@ -261,7 +266,7 @@ impl Reader {
         self.assign(&tasks, partition, from)?;
         let mut heard = Instant::now();
         let mut last_error = "no answer from its leader".to_owned();
-        while heard.elapsed() < PATIENCE {
+        while heard.elapsed() < PATIENCE && !is_unwanted() {
             match self.client.poll(POLL) {
                 Some(Ok(message))
                     if message.topic() == tasks && message.partition() == partition.0 as i32 =>

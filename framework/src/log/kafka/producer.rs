@@ -44,7 +44,9 @@ pub(super) const PARKED_HEADER: &str = "partita-parked";
 /// A task topic and its parking topic, to write to.
 pub struct KafkaLog {
     shared: Arc<Shared>,
-    lookup: Arc<Lookup>,
+    lookup: Lookup,
+    /// On a thread of its own: a search may go through much.
+    searches: Arc<Lookup>,
     max_task: u64,
 }
 
@@ -147,7 +149,8 @@ impl KafkaLog {
             let shared = shared.clone();
             move || shared.keep_watch(watch, &alarms)
         })?;
-        Ok(Arc::new(Self { shared, lookup: Arc::new(Lookup::new(config, max_task)), max_task }))
+        let (lookup, searches) = (Lookup::new(config, max_task), Arc::new(Lookup::new(config, max_task)));
+        Ok(Arc::new(Self { shared, lookup, searches, max_task }))
     }
 
     /// Reads the journal of requests from now on, if there is one: not only from the first idempotent append on.
@@ -188,7 +191,7 @@ impl TaskLog for KafkaLog {
             return Box::pin(ready(Err(error)));
         }
         self.read_requests();
-        let (shared, lookup) = (self.shared.clone(), self.lookup.clone());
+        let (shared, lookup) = (self.shared.clone(), self.searches.clone());
         let append = Append { shared, lookup, partition, idempotency }.run(record);
         match tokio::runtime::Handle::try_current() {
             // It goes on where its caller is gone.
@@ -248,6 +251,11 @@ impl Drop for KafkaLog {
 }
 
 impl Shared {
+    /// The task topic's id, once it is known.
+    pub(super) fn topic_id(&self) -> Option<&str> {
+        self.identity.get().map(String::as_str)
+    }
+
     pub(super) fn write(&self, target: Target, partition: Partition, record: Record<'_>) -> AppendFuture {
         if let Err(error) = self.admit(target, partition) {
             return Box::pin(ready(Err(error)));
@@ -279,7 +287,7 @@ impl Shared {
         if self.closing.load(Ordering::SeqCst) && target != Target::Requests {
             return refuse(NotWritten::Closing, "this process is shutting down".into());
         }
-        if partition.0 >= self.config.partitions {
+        if partition.0 >= self.config.partitions && target != Target::Requests {
             return refuse(NotWritten::Away, format!("there is no partition {partition}"));
         }
         if self.ready.load(Ordering::Acquire) {

@@ -102,13 +102,13 @@ async fn what_was_put_aside_is_told_with_its_reason_until_an_operator_ends_it() 
 async fn without_memory_for_what_the_journal_says_it_is_read_again_for_each_question() {
     let (pipeline, _) =
         pipeline(config(), 1, |ctx| if ctx.offset() % 2 == 0 { Act::Reject } else { Act::Succeed }).await;
-    for n in 0..10 {
+    for n in 0..80 {
         pipeline.send((format!("key {n}"), "task")).await;
     }
     pipeline.settled().await;
     let parked = &pipeline.memory().parked;
-    let _all = parked.try_reserve(parked.capacity() / 1024 * 1024 - parked.reserved() - 1024).unwrap();
-    for offset in (0..10).chain(0..10) {
+    let _all = parked.try_reserve(parked.capacity() / 1024 * 1024 - parked.reserved() - 2048).unwrap();
+    for offset in (0..80).chain(0..80) {
         let expected = if offset % 2 == 0 { "rejected" } else { "done" };
         assert_eq!(label(&pipeline, offset).await, expected, "{offset}");
     }

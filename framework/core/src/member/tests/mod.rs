@@ -105,7 +105,7 @@ fn ends_are_committed_after_the_interval_and_only_once() {
 fn an_end_that_somebody_waits_for_is_committed_at_once_and_later_ones_after_the_interval_again() {
     for ended_first in [true, false] {
         let (mut member, epoch) = owner();
-        let wanted = Event::CommitWanted { partition: P };
+        let wanted = Event::CommitWanted { partition: P, offset: Offset(2) };
         let actions = if ended_first {
             assert_eq!(member.on_event(finished(epoch, 0, 3), ms(5)), []);
             member.on_event(wanted, ms(6))
@@ -119,8 +119,16 @@ fn an_end_that_somebody_waits_for_is_committed_at_once_and_later_ones_after_the_
         assert_eq!(member.on_event(finished(epoch, 3, 4), ms(8)), []);
         assert_eq!(member.next_deadline(), Some(ms(8) + CONFIG.commit_interval));
     }
+    // What is before the task that is waited for is no hurry.
+    let (mut member, epoch) = owner();
+    member.on_event(Event::CommitWanted { partition: P, offset: Offset(3) }, ms(5));
+    assert_eq!(member.on_event(finished(epoch, 0, 3), ms(6)), []);
+    assert!(commit(&member.on_event(finished(epoch, 3, 4), ms(7))).is_some());
     let (mut member, _) = owner();
-    assert_eq!(member.on_event(Event::CommitWanted { partition: Partition(99) }, ms(5)), []);
+    assert_eq!(
+        member.on_event(Event::CommitWanted { partition: Partition(99), offset: Offset(0) }, ms(5)),
+        []
+    );
 }
 
 #[test]

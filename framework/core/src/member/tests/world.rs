@@ -66,6 +66,7 @@ pub(super) enum Op {
     },
     WantCommit {
         partition: u32,
+        offset: u64,
     },
     Rewind {
         partition: u32,
@@ -116,7 +117,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         120 => partition.clone().prop_map(|partition| Op::Drained { partition }),
         10 => partition.clone().prop_map(|partition| Op::RudeDrained { partition }),
         10 => partition.clone().prop_map(|partition| Op::Gap { partition }),
-        40 => partition.clone().prop_map(|partition| Op::WantCommit { partition }),
+        40 => (partition.clone(), 0..40_u64).prop_map(|(partition, offset)| Op::WantCommit { partition, offset }),
         20 => (partition.clone(), 0..40_u64).prop_map(|(partition, to)| Op::Rewind { partition, to }),
         20 => (partition, index.clone()).prop_map(|(partition, epoch)| Op::Claim { partition, epoch }),
         120 => prop_oneof![2 => Just(u8::MAX), 1 => mask].prop_map(|mask| Op::Answer { mask }),
@@ -258,8 +259,8 @@ impl World {
                     self.send(Event::Discontinuity { partition, epoch });
                 }
             }
-            Op::WantCommit { partition } => {
-                self.send(Event::CommitWanted { partition: Partition(partition) });
+            Op::WantCommit { partition, offset } => {
+                self.send(Event::CommitWanted { partition: Partition(partition), offset: Offset(offset) });
             }
             Op::Rewind { partition, to } => {
                 self.send(Event::Rewound { partition: Partition(partition), to: Offset(to) });

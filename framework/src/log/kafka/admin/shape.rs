@@ -107,7 +107,7 @@ impl Shape {
         bad
     }
 
-    fn judge_replicas(&self, topic: &str, add: &mut impl FnMut(Level, String, &str)) {
+    pub(super) fn judge_replicas(&self, topic: &str, add: &mut impl FnMut(Level, String, &str)) {
         let Some(min) = self.min_in_sync else { return };
         let replicas = self.replicas;
         if min > replicas {

@@ -22,6 +22,9 @@ const ROUNDS: usize = 8;
 /// How far beyond the time of a claim its record is looked for, by the brokers' clocks.
 const SLACK: Duration = Duration::from_secs(600);
 
+/// How long a sender waits for such a search.
+const SEARCH_WITHIN: Duration = Duration::from_secs(120);
+
 /// What one append needs.
 pub(in super::super) struct Append {
     pub(in super::super) shared: Arc<Shared>,
@@ -35,8 +38,12 @@ impl Append {
         &self.shared.requests
     }
 
-    pub(in super::super) async fn run(self, record: NewRecord) -> Result<Receipt, AppendError> {
+    pub(in super::super) async fn run(mut self, record: NewRecord) -> Result<Receipt, AppendError> {
         self.requests().ready().await?;
+        let Some(topic_id) = self.shared.topic_id() else {
+            return Err(refused(NotWritten::NotReady, "the id of the task topic is not known yet".into()));
+        };
+        self.idempotency.key = self.requests().journal_key(topic_id, self.idempotency.key);
         for _ in 0..ROUNDS {
             let replaces = match self.judge()? {
                 RequestVerdict::Claim => None,
@@ -105,10 +112,15 @@ impl Append {
             }
         };
         let patience = requests.times.claim.saturating_sub(sent.elapsed());
-        tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| {
+        let answer = tokio::time::timeout(patience, answer).await.unwrap_or_else(|_| {
             let reason = format!("the journal of requests, {}, did not answer in time", requests.topic);
             Err(refused(NotWritten::Away, reason))
-        })
+        });
+        if answer.is_err() {
+            // It may be written yet, and hold the request: whoever reads it then lets go of it.
+            requests.give_up(id);
+        }
+        answer
     }
 
     async fn append(&self, claim: ClaimId, sent: Instant, record: NewRecord) -> Result<Receipt, AppendError> {
@@ -137,7 +149,9 @@ impl Append {
     /// Looks in the log for the record of a claim that was cut short, and notes where it is.
     async fn look(&self, claim: RequestClaim) -> Result<Option<Offset>, AppendError> {
         let until_ms = claim.at_ms + (self.requests().times.settled_after() + SLACK).as_millis() as i64;
-        let found = self.lookup.find_claim(self.partition, claim.from, until_ms, claim.id).await;
+        let since_ms = claim.at_ms - SLACK.as_millis() as i64;
+        let search = self.lookup.find_claim(self.partition, claim.from, (since_ms, until_ms), claim.id);
+        let found = tokio::time::timeout(SEARCH_WITHIN, search).await.map_err(|_| in_flight())?;
         let found = found.map_err(|error| refused(NotWritten::Away, error.to_string()))?;
         if let Some(offset) = found {
             self.tell(RequestNote::Stored(claim.digest, offset));

@@ -74,6 +74,20 @@ impl Book {
         &self.next
     }
 
+    /// Goes past what the journal does not have any more.
+    pub(super) fn begin_at(&mut self, firsts: &[u64]) {
+        for (next, first) in self.next.iter_mut().zip(firsts) {
+            *next = (*next).max(*first);
+        }
+    }
+
+    /// Lets the index move on.
+    pub(super) fn turn(&mut self) -> Result<(), String> {
+        let next = &self.next;
+        let encode = || next.iter().flat_map(|offset| offset.to_le_bytes()).collect();
+        self.index.turn(encode).map(|_| ()).map_err(|error| error.to_string())
+    }
+
     /// What is known of a request.
     pub(super) fn find(&self, key: &IdempotencyKey) -> Result<Known, String> {
         let found = self.index.find(key).map_err(|error| error.to_string())?;
@@ -132,9 +146,7 @@ impl Book {
         if let Some(next) = self.next.get_mut(partition) {
             *next = offset + 1;
         }
-        let next = &self.next;
-        let encode = || next.iter().flat_map(|offset| offset.to_le_bytes()).collect();
-        self.index.turn(encode).map(|_| ()).map_err(|error| error.to_string())
+        self.turn()
     }
 
     fn note_time(&mut self, key: IdempotencyKey, state: &RequestState, now: Instant) {
@@ -147,13 +159,15 @@ impl Book {
                 self.since.remove(&key);
             }
         }
-        while let Some((since, key)) = self.lately.front().copied()
-            && now.duration_since(since) >= self.settled_after
-        {
-            self.lately.pop_front();
-            if self.since.get(&key) == Some(&since) {
+        while let Some((since, key)) = self.lately.front().copied() {
+            if self.since.get(&key) != Some(&since) {
+                // It is claimed no more.
+            } else if now.duration_since(since) >= self.settled_after {
                 self.since.remove(&key);
+            } else {
+                break;
             }
+            self.lately.pop_front();
         }
     }
 }

@@ -10,17 +10,18 @@ mod tail;
 pub(super) use append::{Append, CLAIM_HEADER, release};
 pub(super) use note::claim_id;
 
-use super::admin::requests_topic;
+use super::admin::{requests_partitions, requests_topic};
 use crate::{
     config::KafkaConfig,
-    log::{AppendError, NotWritten},
+    log::{AppendError, IdempotencyKey, NotWritten},
 };
 use book::Book;
 use partita_core::{ClaimId, Offset, Partition, RequestTimes};
 use std::{
+    collections::HashSet,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -42,8 +43,10 @@ pub(super) struct Requests {
     /// The first half of the names of this process's claims.
     process: u64,
     claims: AtomicU64,
-    /// How many partitions the journal has.
-    partitions: AtomicU32,
+    /// How many partitions of the journal are used.
+    partitions: u32,
+    /// Claims of this process that were written, perhaps, and not waited for to the end. Nothing was appended under them.
+    given_up: Mutex<HashSet<ClaimId>>,
     book: Mutex<Result<Book, String>>,
     /// Whether the book has all that the journal had when it was opened.
     read: watch::Sender<bool>,
@@ -65,7 +68,8 @@ impl Requests {
             times,
             process: rand::random(),
             claims: AtomicU64::new(0),
-            partitions: AtomicU32::new(1),
+            partitions: requests_partitions(config),
+            given_up: Mutex::default(),
             book: Mutex::new(Err("it was not opened yet".into())),
             read: watch::Sender::new(false),
             ends: (0..config.partitions).map(|_| AtomicU64::new(0)).collect(),
@@ -94,17 +98,24 @@ impl Requests {
         *waited.unwrap_or_else(PoisonError::into_inner).0 = false;
     }
 
-    fn open_book(&self, book: Book, partitions: u32, ends: &[u64]) {
-        self.partitions.store(partitions, Ordering::SeqCst);
+    fn open_book(&self, book: Book, ends: &[u64]) {
         for (known, end) in self.ends.iter().zip(ends) {
             known.fetch_max(*end, Ordering::SeqCst);
         }
-        *self.book.lock().unwrap_or_else(PoisonError::into_inner) = Ok(book);
+        self.set_book(Ok(book));
+    }
+
+    fn set_book(&self, book: Result<Book, String>) {
+        let mut place = self.book.lock().unwrap_or_else(PoisonError::into_inner);
+        let former = std::mem::replace(&mut *place, book);
+        drop(place);
+        // Its end waits for a thread that writes.
+        drop(former);
     }
 
     fn close_book(&self, reason: String) {
         self.read.send_replace(false);
-        *self.book.lock().unwrap_or_else(PoisonError::into_inner) = Err(reason);
+        self.set_book(Err(reason));
     }
 
     /// Whether the journal was read up to these ends; then it counts.
@@ -149,14 +160,25 @@ impl Requests {
         ClaimId(u128::from(self.process) << 64 | u128::from(number))
     }
 
-    fn is_own(&self, claim: ClaimId) -> bool {
-        (claim.0 >> 64) as u64 == self.process
+    /// Nobody will append under this claim, whatever becomes of it.
+    fn give_up(&self, claim: ClaimId) {
+        self.given_up.lock().unwrap_or_else(PoisonError::into_inner).insert(claim);
+    }
+
+    /// Whether this was said. It is said once.
+    fn was_given_up(&self, claim: ClaimId) -> bool {
+        self.given_up.lock().unwrap_or_else(PoisonError::into_inner).remove(&claim)
+    }
+
+    /// What a request is called in the journal: under another topic of tasks, also one of the same name, it is another.
+    fn journal_key(&self, topic_id: &str, key: IdempotencyKey) -> IdempotencyKey {
+        IdempotencyKey::of(&[topic_id.as_bytes(), &key.0])
     }
 
     /// The journal's partition for a request: all its records are in one.
-    fn partition_of(&self, key: &crate::log::IdempotencyKey) -> Partition {
+    fn partition_of(&self, key: &IdempotencyKey) -> Partition {
         let word = u32::from_be_bytes([key.0[0], key.0[1], key.0[2], key.0[3]]);
-        Partition(word % self.partitions.load(Ordering::SeqCst).max(1))
+        Partition(word % self.partitions)
     }
 
     /// The end of a task partition as far as is known: a record that is appended now is not before it.
@@ -176,7 +198,7 @@ impl Requests {
     pub(super) fn start_once(
         self: &Arc<Self>,
         max_task: u64,
-        release: impl Fn(crate::log::IdempotencyKey, ClaimId) + Send + 'static,
+        release: impl Fn(IdempotencyKey, ClaimId) + Send + 'static,
     ) {
         if !self.started.swap(true, Ordering::SeqCst)
             && let Err(error) = tail::start(self.clone(), max_task, release)

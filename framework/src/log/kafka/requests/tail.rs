@@ -28,12 +28,15 @@ use std::{
 const POLL: Duration = Duration::from_millis(200);
 /// How long the brokers may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// After a failure, and between two looks for the journal.
+/// After a failure.
 const TRY_AGAIN: Duration = Duration::from_secs(1);
+/// Between two looks for a journal that nobody has needed so far.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
 /// The thread's whole life. `release` gives up a claim of this process that nobody waits for.
 pub(super) fn run(requests: &Arc<Requests>, max_task: u64, release: &impl Fn(IdempotencyKey, ClaimId)) {
     while !requests.stop.load(Ordering::SeqCst) {
+        let mut rest = TRY_AGAIN;
         match open(requests, max_task) {
             Ok(Some(tail)) => {
                 if let Err(reason) = tail.follow(requests, release) {
@@ -41,13 +44,16 @@ pub(super) fn run(requests: &Arc<Requests>, max_task: u64, release: &impl Fn(Ide
                     requests.close_book(reason);
                 }
             }
-            Ok(None) => requests.close_book(format!("topic {} does not exist", requests.topic)),
+            Ok(None) => {
+                requests.close_book(format!("topic {} does not exist", requests.topic));
+                rest = LOOK_AGAIN;
+            }
             Err(reason) => {
                 tracing::warn!(reason, "the journal of requests cannot be read; it is tried again");
                 requests.close_book(reason);
             }
         }
-        requests.rest(TRY_AGAIN);
+        requests.rest(rest);
     }
 }
 
@@ -64,7 +70,7 @@ fn open(requests: &Arc<Requests>, max_task: u64) -> Result<Option<Tail>, String>
         .map_err(|error| error.to_string())?
         .create_with_context(NoGroup)
         .map_err(|error| error.to_string())?;
-    let Some(partitions) = partitions(&client, &requests.topic)? else {
+    let Some(there) = partitions(&client, &requests.topic)? else {
         if requests.wanted.load(Ordering::SeqCst) {
             make(config, max_task)?;
         } else {
@@ -72,6 +78,14 @@ fn open(requests: &Arc<Requests>, max_task: u64) -> Result<Option<Tail>, String>
         }
         return Err(format!("topic {} was made a moment ago", requests.topic));
     };
+    // Which one a request is in depends on the number, and that on the settings alone: all front doors have the same.
+    let partitions = requests.partitions as usize;
+    if there < partitions {
+        return Err(format!(
+            "topic {} has {there} partitions and needs {partitions}: add them",
+            requests.topic
+        ));
+    }
     let id = match topic_id::fetch(client.client(), &requests.topic, PATIENCE)? {
         Some(id) => id,
         None => requests.topic.clone(),
@@ -79,8 +93,9 @@ fn open(requests: &Arc<Requests>, max_task: u64) -> Result<Option<Tail>, String>
     let settled_after = requests.times.settled_after();
     let window = config.idempotency_window;
     let book = Book::open(&config.idempotency_dir, &id, partitions, window, settled_after);
-    let book = book.map_err(|error| error.to_string())?;
-    let ends = last(&client, &requests.topic, partitions)?;
+    let mut book = book.map_err(|error| error.to_string())?;
+    let ends = end(&client, &requests.topic, partitions, End::Last)?;
+    book.begin_at(&end(&client, &requests.topic, partitions, End::First)?);
     let mut list = TopicPartitionList::new();
     for (partition, next) in book.next().iter().enumerate() {
         let start = rdkafka::Offset::Offset(*next as i64);
@@ -88,8 +103,8 @@ fn open(requests: &Arc<Requests>, max_task: u64) -> Result<Option<Tail>, String>
             .map_err(|error| error.to_string())?;
     }
     client.assign(&list).map_err(|error| error.to_string())?;
-    let tasks = last(&client, &config.topic, config.partitions as usize)?;
-    requests.open_book(book, partitions as u32, &tasks);
+    let tasks = end(&client, &config.topic, config.partitions as usize, End::Last)?;
+    requests.open_book(book, &tasks);
     Ok(Some(Tail { client, ends }))
 }
 
@@ -104,14 +119,20 @@ fn make(config: &KafkaConfig, max_task: u64) -> Result<(), String> {
         .map_err(|error| format!("{error}; make it with `partita topics create`"))
 }
 
-fn last(client: &BaseConsumer<NoGroup>, topic: &str, partitions: usize) -> Result<Vec<u64>, String> {
+/// One end of each partition.
+fn end(
+    client: &BaseConsumer<NoGroup>,
+    topic: &str,
+    partitions: usize,
+    which: End,
+) -> Result<Vec<u64>, String> {
     let all = (0..partitions as u32).map(Partition);
-    let known = offsets(client, topic, all, End::Last, PATIENCE)?;
+    let known = offsets(client, topic, all, which, PATIENCE)?;
     let mut ends = vec![None; partitions];
     for (partition, end) in known {
         ends[partition.0 as usize] = Some(end.0);
     }
-    ends.into_iter().collect::<Option<_>>().ok_or_else(|| format!("the end of topic {topic} is not known"))
+    ends.into_iter().collect::<Option<_>>().ok_or_else(|| format!("the ends of topic {topic} are not known"))
 }
 
 impl Tail {
@@ -124,6 +145,11 @@ impl Tail {
         let began = Instant::now();
         self.look_whether_read(requests, began);
         while !requests.stop.load(Ordering::SeqCst) {
+            // What the disk does not take is not read: it would all be in memory.
+            if requests.with_book(|book| book.turn().map(|()| book.is_full()))? {
+                thread::sleep(POLL);
+                continue;
+            }
             match self.client.poll(POLL) {
                 Some(Ok(message)) => {
                     let read = read(requests, &message)?;
@@ -160,7 +186,7 @@ fn read(
     requests.with_book(|book| match key.zip(note) {
         Some((key, note)) => {
             let idle = book.read(place, key, note, Instant::now())?;
-            Ok(idle.filter(|claim| requests.is_own(*claim)).map(|claim| (key, claim)))
+            Ok(idle.filter(|claim| requests.was_given_up(*claim)).map(|claim| (key, claim)))
         }
         // Somebody else's, or a newer partita's.
         None => book.skip(place).map(|()| None),

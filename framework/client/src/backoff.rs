@@ -1,0 +1,29 @@
+//! How long to wait before the next attempt: what the front door says, else twice as long as before, with jitter; until patience is at its end.
+
+use std::time::{Duration, Instant};
+
+const FIRST: Duration = Duration::from_millis(100);
+const LONGEST: Duration = Duration::from_secs(10);
+
+pub(crate) struct Backoff {
+    until: Instant,
+    next: Duration,
+}
+
+impl Backoff {
+    pub(crate) fn new(patience: Duration) -> Self {
+        Self { until: Instant::now() + patience, next: FIRST }
+    }
+
+    /// Waits, or says that there is no time left.
+    pub(crate) async fn wait(&mut self, after: Option<Duration>) -> bool {
+        let own = self.next.mul_f64(0.5 + rand::random::<f64>() / 2.0);
+        self.next = (self.next * 2).min(LONGEST);
+        let wait = after.map_or(own, |after| after.max(own.min(FIRST)));
+        if Instant::now() + wait > self.until {
+            return false;
+        }
+        tokio::time::sleep(wait).await;
+        true
+    }
+}
