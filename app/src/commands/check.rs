@@ -110,7 +110,14 @@ fn entrance(config: &Config) -> Finding {
     const SUBJECT: &str = "front_door.tokens_file";
     let door = &config.front_door;
     match (FrontDoor::check(door), door.token.is_some() || door.tokens_file.is_some()) {
-        (Err(error), _) => Finding::fail(SUBJECT, error.to_string(), "mend the file"),
+        (Err(error), _) => Finding::fail("front_door", error.to_string(), "mend the file that is named"),
+        (Ok(()), true) if !door.listen.ip().is_loopback() && door.tls_key.is_none() => Finding {
+            level: Level::Warn,
+            subject: SUBJECT.into(),
+            detail: format!("tokens come to {} in the clear", door.listen),
+            help: "set front_door.tls_certificate and front_door.tls_key, unless a proxy in front speaks TLS"
+                .into(),
+        },
         (Ok(()), true) => Finding::ok(SUBJECT, "a token is asked for"),
         (Ok(()), false) if door.listen.ip().is_loopback() => {
             Finding::ok(SUBJECT, "no token is asked for, on this machine only")

@@ -13,6 +13,7 @@ use partita::{
     Config, Pipeline, Role, Running,
     config::{ConfigError, Layered, LogKind},
 };
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
     io::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
@@ -24,6 +25,7 @@ use std::{
 pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let layered = args.load()?;
     refuse_half_of_embedded(args.role, &layered)?;
+    raise_file_limit();
     let handler = HandlerConfig::read(&layered.config.handler)?;
     let metrics = telemetry::install()?;
     let role = Role::from(args.role);
@@ -49,6 +51,15 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
         running.run().await.context("serve ended")
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Connections are files, too: as many as the system lets this process have.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of open files could not be raised");
+    }
 }
 
 /// The embedded log belongs to one process: a half of it alone would serve nobody.

@@ -2,7 +2,7 @@
 
 use super::{Config, ConfigError, Layered, LogKind};
 use crate::{Error, memory::MemoryBudget};
-use std::time::Duration;
+use std::{net::Ipv6Addr, time::Duration};
 
 /// Both logs store a task as one record, and neither can store a larger one: librdkafka's `message.max.bytes` and SQLite's
 /// longest value both end at 10^9 bytes. A part of it is left for the envelope.
@@ -75,13 +75,10 @@ fn check(config: &Config) -> Result<(), Finding> {
         "is empty\nhelp: unset it to ask for none, or set a long random one (`partita token`)".into()
     })?;
     let door = &config.front_door;
-    ensure(door.tls_certificate.is_some() == door.tls_key.is_some(), "front_door.tls_key", || {
-        "TLS needs both front_door.tls_certificate and front_door.tls_key\nhelp: set the other one too".into()
-    })?;
-    ensure(door.tls_client_ca.is_none() || door.tls_key.is_some(), "front_door.tls_client_ca", || {
-        "clients' certificates are asked for over TLS only\nhelp: set front_door.tls_certificate and front_door.tls_key".into()
-    })?;
     check_origins(&door.cors_origins)?;
+    ensure(door.max_connections > 0, "front_door.max_connections", || {
+        "at least 1 is needed\nhelp: leave it unset for the default".into()
+    })?;
     let is_open = config.admin.token.is_none() && !config.admin.listen.ip().is_loopback();
     ensure(!is_open, "admin.listen", || {
         format!(
@@ -97,10 +94,6 @@ fn check(config: &Config) -> Result<(), Finding> {
 }
 
 fn check_origins(origins: &str) -> Result<(), Finding> {
-    let is_origin = |origin: &str| {
-        let rest = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
-        rest.is_some_and(|host| !host.is_empty() && !host.contains(['/', '*', '@', ' ']))
-    };
     if origins.is_empty() || origins.trim() == "*" {
         return Ok(());
     }
@@ -109,10 +102,32 @@ fn check_origins(origins: &str) -> Result<(), Finding> {
         Some(origin) => Err((
             "front_door.cors_origins",
             format!(
-                "{origin:?} is no origin\nhelp: write scheme and host, as in \"https://app.example.com\", several with commas, or \"*\""
+                "{origin:?} is no origin as browsers send it\nhelp: write scheme and host in lower case, and a port that is not the scheme's own, as \
+                 in \"https://app.example.com\"; several with commas, or \"*\""
             ),
         )),
     }
+}
+
+/// An origin as a browser writes it (RFC 6454, 6.2).
+fn is_origin(origin: &str) -> bool {
+    let (rest, own) = match (origin.strip_prefix("https://"), origin.strip_prefix("http://")) {
+        (Some(rest), _) => (rest, "443"),
+        (None, Some(rest)) => (rest, "80"),
+        (None, None) => return false,
+    };
+    let (host, port) = match rest.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (rest, None),
+    };
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.' | '_');
+    let is_v6 = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .is_some_and(|host| host.parse::<Ipv6Addr>().is_ok());
+    let is_port =
+        |port: &str| port != own && port.parse::<u16>().is_ok_and(|number| number.to_string() == port);
+    (is_v6 || (!host.is_empty() && host.chars().all(is_name))) && port.is_none_or(is_port)
 }
 
 fn check_sizes(config: &Config) -> Result<(), Finding> {

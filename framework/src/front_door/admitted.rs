@@ -39,7 +39,7 @@ impl Admitted {
         let key = key::from_path(path)?;
         if let Some(caller) = &caller {
             caller.may_use(&key)?;
-            caller.admit()?;
+            caller.check()?;
         }
         let head = task_head::envelope(headers)?;
         let coding = task_head::coding(headers)?;

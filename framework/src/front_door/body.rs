@@ -26,6 +26,9 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 /// How long a body may be as slow as it likes.
 const GRACE: Duration = if cfg!(test) { Duration::from_millis(500) } else { Duration::from_secs(30) };
 
+/// How long a body of a stated size may take altogether, at the least.
+const LONGEST: Duration = Duration::from_secs(1800);
+
 /// The body of one request.
 pub(super) struct RequestBody {
     payload: dev::Payload,
@@ -82,6 +85,11 @@ impl RequestBody {
     /// Its size as it is sent, where that is said beforehand.
     pub(super) fn declared(&self) -> Option<u64> {
         self.declared
+    }
+
+    /// What has come of it, as it was sent.
+    pub(super) fn received(&self) -> u64 {
+        self.received
     }
 
     /// Whether its end was reached.
@@ -158,8 +166,10 @@ impl RequestBody {
     }
 
     fn is_fast_enough(&self) -> Result<(), Problem> {
-        let (rate, waited) = (self.rate, self.waited);
-        if rate == 0 || waited < GRACE || self.received as f64 >= rate as f64 * waited.as_secs_f64() {
+        // One that said how large it is holds memory for all of it.
+        let rate = self.rate.max(self.declared.unwrap_or(0) / LONGEST.as_secs());
+        let waited = self.waited;
+        if self.rate == 0 || waited < GRACE || self.received as f64 >= rate as f64 * waited.as_secs_f64() {
             return Ok(());
         }
         let detail = format!(

@@ -105,11 +105,13 @@ async fn accept(door: &Door, request: &HttpRequest, body: &mut RequestBody) -> R
     let task = Admitted::new(door, request.uri().path(), request.headers(), body.declared())?;
     let begun = door.begin(task.idempotency)?;
     let hash = begun.as_ref().map(|_| PayloadHash::default());
-    let received = receive(body, task.coding, &task.head, &door.budget, door.max_task, hash).await?;
-    let size = received.size;
+    task.caller.as_ref().map_or(Ok(()), |caller| caller.admit())?;
+    let received = receive(body, task.coding, &task.head, &door.budget, door.max_task, hash).await;
     if let Some(caller) = &task.caller {
-        caller.charge(size);
+        caller.charge(received.as_ref().map_or_else(|_| body.received(), |received| received.size));
     }
+    let received = received?;
+    let size = received.size;
     let receipt = append(door, task.partition, task.key, task.head, received, begun).await?;
     Ok(Accepted { receipt, size, caller: task.caller })
 }

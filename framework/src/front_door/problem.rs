@@ -6,7 +6,10 @@ use actix_web::{
     body::BoxBody,
     http::{
         StatusCode,
-        header::{ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE},
+        header::{
+            ACCEPT, ACCEPT_ENCODING, ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER,
+            WWW_AUTHENTICATE,
+        },
     },
 };
 use std::borrow::Cow;
@@ -100,12 +103,14 @@ pub struct Problem {
     allow: Option<&'static str>,
     /// Where more is known than the code says.
     retry_after: Option<u32>,
+    /// What else the answer says.
+    more: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Problem {
     /// A refusal.
     pub fn new(code: ProblemCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), allow: None, retry_after: None }
+        Self { code, detail: detail.into(), allow: None, retry_after: None, more: Vec::new() }
     }
 
     /// 405, naming the methods that are allowed.
@@ -119,6 +124,11 @@ impl Problem {
     /// When trying again may help, in seconds.
     pub(super) fn after(self, seconds: u32) -> Self {
         Self { retry_after: Some(seconds), ..self }
+    }
+
+    /// With these headers in the answer.
+    pub(super) fn with(self, headers: HeaderMap) -> Self {
+        Self { more: headers.into_iter().collect(), ..self }
     }
 
     /// The answer to `request`, whose body must have been read or be empty.
@@ -138,6 +148,9 @@ impl Problem {
         headers.insert(X_REQUEST_ID.clone(), id.header());
         if let Some(seconds) = self.retry_after.or(code.retry_after()) {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        for (name, value) in &self.more {
+            headers.insert(name.clone(), value.clone());
         }
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));

@@ -12,6 +12,7 @@ use super::{
     openapi,
     options::FrontDoorOptions,
     post_task,
+    problem::{Problem, ProblemCode},
     refuse::LINGER,
     tls,
 };
@@ -23,6 +24,7 @@ use actix_web::{
     App, HttpMessage,
     body::{BoxBody, MessageBody},
     dev::{AppConfig, Server, ServerHandle, ServiceRequest, ServiceResponse, fn_service},
+    http::{Method, StatusCode, header::CONTENT_TYPE},
     middleware::{Condition, Next, from_fn},
     web::{self, ServiceConfig},
 };
@@ -113,6 +115,7 @@ impl FrontDoor {
                 .wrap(from_fn(others_enter))
                 // Outside of that: a browser asks without a token whether it may ask with one.
                 .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
+                .wrap(Condition::new(!origins.is_empty(), from_fn(refused_origins)))
                 .configure(&configure)
                 .default_service(web::to(post_task::not_found))
         };
@@ -144,7 +147,11 @@ impl FrontDoor {
         };
         let server = builder.map_err(failed)?.run();
         let handle = server.handle();
-        actix_rt::spawn(server);
+        actix_rt::spawn(async move {
+            if let Err(error) = server.await {
+                tracing::error!(%error, "the front door has ended");
+            }
+        });
         Ok(FrontDoorHandle { door: self.door, address, server: handle })
     }
 }
@@ -193,6 +200,22 @@ fn cors(origins: &str) -> Cors {
     origins.split(',').map(str::trim).filter(|origin| !origin.is_empty()).fold(cors, Cors::allowed_origin)
 }
 
+/// What a browser is refused has the form of every other refusal.
+async fn refused_origins(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    let response = next.call(request).await?.map_into_boxed_body();
+    let is_problem =
+        response.headers().get(CONTENT_TYPE).is_some_and(|value| value == "application/problem+json");
+    if response.status() != StatusCode::BAD_REQUEST || is_problem {
+        return Ok(response);
+    }
+    let detail = "pages of this origin may not do this (front_door.cors_origins)";
+    let problem = Problem::new(ProblemCode::Forbidden, detail).respond(response.request());
+    Ok(response.into_response(problem))
+}
+
 /// Asks for a token at the routes that are not the front door's own; those ask themselves.
 async fn others_enter(
     request: ServiceRequest,
@@ -200,7 +223,11 @@ async fn others_enter(
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
     let door = request.app_data::<web::Data<Door>>().cloned();
     if let Some(door) = door.filter(|_| !post_task::is_own(request.path())) {
-        match door.access.enter(request.headers(), Verb::Read) {
+        let verb = match *request.method() {
+            Method::GET | Method::HEAD | Method::OPTIONS => Verb::Read,
+            _ => Verb::Write,
+        };
+        match door.access.enter(request.headers(), verb) {
             Ok(Some(caller)) => _ = request.extensions_mut().insert(caller),
             Ok(None) => {}
             Err(problem) => {

@@ -20,7 +20,14 @@ const LOOK: Duration = Duration::from_secs(1);
 
 /// What the listener speaks TLS with; `None` where it does not.
 pub(super) fn server_config(config: &FrontDoorConfig) -> Result<Option<ServerConfig>, Error> {
-    let (Some(certificate), Some(key)) = (&config.tls_certificate, &config.tls_key) else { return Ok(None) };
+    let (certificate, key) = match (&config.tls_certificate, &config.tls_key, &config.tls_client_ca) {
+        (Some(certificate), Some(key), _) => (certificate, key),
+        (None, None, None) => return Ok(None),
+        _ => {
+            let what = "TLS needs both front_door.tls_certificate and front_door.tls_key\nhelp: set both, or none of the settings of TLS";
+            return Err(Error::Config(ConfigError(what.into())));
+        }
+    };
     let provider = Arc::new(ring::default_provider());
     let resolver = Renewed::new(certificate, key, provider.clone()).map_err(ConfigError)?;
     let wrong = |error: &dyn std::fmt::Display| {

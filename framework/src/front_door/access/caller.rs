@@ -7,7 +7,10 @@ use super::{
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use partita_core::{Rate, Used};
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -32,12 +35,14 @@ pub struct Caller {
     pub(super) grant: Grant,
     /// What `used` counts from.
     began: Instant,
-    used: Mutex<[Used; 2]>,
+    used: Arc<Mutex<[Used; 2]>>,
+    /// The token is gone, or means something else now.
+    revoked: AtomicBool,
 }
 
 impl Caller {
     pub(super) fn new(grant: Grant) -> Self {
-        Self { grant, began: Instant::now(), used: Mutex::default() }
+        Self { grant, began: Instant::now(), used: Arc::default(), revoked: AtomicBool::new(false) }
     }
 
     pub(super) fn of_everything(name: &str) -> Self {
@@ -61,8 +66,18 @@ impl Caller {
         Err(forbidden(format!("the token {:?} may not {what}", self.name())))
     }
 
+    /// Requests that have begun hear of it, too.
+    pub(super) fn revoke(&self) {
+        self.revoked.store(true, Ordering::Relaxed);
+    }
+
     /// Whether this key is one of the token's.
     pub fn may_use(&self, key: &[u8]) -> Result<(), Problem> {
+        if self.revoked.load(Ordering::Relaxed) {
+            let detail =
+                "the token was taken away, or changed, after the request began: send the rest in another one";
+            return Err(Problem::new(ProblemCode::Unauthorized, detail));
+        }
         let keys = &self.grant.keys;
         if keys.is_empty() || keys.iter().any(|prefix| key.starts_with(prefix.as_bytes())) {
             return Ok(());
@@ -96,32 +111,64 @@ impl Caller {
 
     /// How long the next task is to wait; `None`: it may come.
     pub(in super::super) fn wait(&self) -> Option<Duration> {
-        let (now, used) = (self.began.elapsed(), self.used());
-        let waits =
-            self.rates().into_iter().zip(*used).filter_map(|(rate, used)| rate?.admits(used, now).err());
-        waits.max()
+        self.longest_wait(&self.used(), self.began.elapsed())
     }
 
     /// 429 where the next task is to wait.
+    pub(in super::super) fn check(&self) -> Result<(), Problem> {
+        self.wait().map_or(Ok(()), |wait| Err(self.too_often(wait)))
+    }
+
+    /// Takes a task in, whose bytes are charged when they have come; 429 where it is to wait.
     pub(in super::super) fn admit(&self) -> Result<(), Problem> {
-        let Some(wait) = self.wait() else { return Ok(()) };
+        let (now, mut used) = (self.began.elapsed(), self.used());
+        match self.longest_wait(&used, now) {
+            None => {
+                self.charge_to(&mut used, now, [1, 0]);
+                Ok(())
+            }
+            Some(wait) => {
+                drop(used);
+                Err(self.too_often(wait))
+            }
+        }
+    }
+
+    fn longest_wait(&self, used: &[Used; 2], now: Duration) -> Option<Duration> {
+        let waits =
+            self.rates().into_iter().zip(used).filter_map(|(rate, used)| rate?.admits(*used, now).err());
+        waits.max()
+    }
+
+    fn charge_to(&self, used: &mut [Used; 2], now: Duration, units: [u64; 2]) {
+        for ((rate, used), units) in self.rates().into_iter().zip(used).zip(units) {
+            if let Some(rate) = rate {
+                *used = rate.charge(*used, units, now);
+            }
+        }
+    }
+
+    fn too_often(&self, wait: Duration) -> Problem {
         let seconds = wait.as_secs_f64().ceil() as u32;
         let problem = Problem::new(
             ProblemCode::RateLimited,
             format!("the token {:?} has used up its tasks or bytes a second", self.name()),
         );
-        Err(problem.after(seconds.max(1)))
+        let mut told = HeaderMap::new();
+        self.tell(&mut told);
+        problem.after(seconds.max(1)).with(told)
     }
 
-    /// Charges a task of so many bytes.
+    /// Charges bytes that have come, whatever became of them.
     pub(in super::super) fn charge(&self, bytes: u64) {
         let now = self.began.elapsed();
-        let mut used = self.used();
-        for ((rate, used), units) in self.rates().into_iter().zip(&mut *used).zip([1, bytes]) {
-            if let Some(rate) = rate {
-                *used = rate.charge(*used, units, now);
-            }
-        }
+        self.charge_to(&mut self.used(), now, [0, bytes]);
+    }
+
+    /// Charges a task of many, which is not to wait.
+    pub(in super::super) fn charge_task(&self) {
+        let now = self.began.elapsed();
+        self.charge_to(&mut self.used(), now, [1, 0]);
     }
 
     /// Says in an answer what is left.
@@ -142,9 +189,11 @@ impl Caller {
         }
     }
 
-    /// As `grant` has it now, and nothing of what was used is forgotten.
+    /// As `grant` has it now. What was used is not forgotten, unless the rates are others.
     pub(super) fn renewed(&self, grant: Grant) -> Self {
-        Self { grant, began: self.began, used: Mutex::new(*self.used()) }
+        let same = (grant.tasks, grant.bytes) == (self.grant.tasks, self.grant.bytes);
+        let used = if same { self.used.clone() } else { Arc::default() };
+        Self { grant, began: self.began, used, revoked: AtomicBool::new(false) }
     }
 }
 

@@ -51,6 +51,8 @@ pub(super) struct TokenFile {
     path: PathBuf,
     stamp: Stamp,
     looked: Instant,
+    /// It could not be looked at the last time.
+    missing: bool,
     tokens: Vec<(Hash, Arc<Caller>)>,
 }
 
@@ -62,15 +64,21 @@ impl TokenFile {
         let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
         let grants = parse(&text).map_err(wrong)?;
         let tokens = grants.into_iter().map(|(hash, grant)| (hash, Arc::new(Caller::new(grant)))).collect();
-        Ok(Self { path: path.to_owned(), stamp, looked: Instant::now(), tokens })
+        Ok(Self { path: path.to_owned(), stamp, looked: Instant::now(), missing: false, tokens })
     }
 
     /// The tokens. The file is looked at again now and then; one that has become wrong changes nothing.
     pub(super) fn tokens(&mut self) -> &[(Hash, Arc<Caller>)] {
         if self.looked.elapsed() >= LOOK {
             self.looked = Instant::now();
-            if stamp(&self.path).is_ok_and(|stamp| stamp != self.stamp) {
-                self.read_again();
+            match stamp(&self.path) {
+                Ok(stamp) if stamp != self.stamp => self.read_again(),
+                Ok(_) => self.missing = false,
+                Err(error) if !self.missing => {
+                    self.missing = true;
+                    tracing::error!(%error, path = %self.path.display(), "the tokens' file is gone: what it said before stays in force");
+                }
+                Err(_) => {}
             }
         }
         &self.tokens
@@ -82,10 +90,13 @@ impl TokenFile {
                 self.stamp = read.stamp;
                 let known = |name: &str| self.tokens.iter().find(|(_, caller)| caller.name() == name);
                 let renewed = read.tokens.into_iter().map(|(hash, new)| match known(new.name()) {
+                    Some((before, old)) if *before == hash && old.grant == new.grant => (hash, old.clone()),
                     Some((_, old)) => (hash, Arc::new(old.renewed(new.grant.clone()))),
                     None => (hash, new),
                 });
                 let tokens: Vec<_> = renewed.collect();
+                let stays = |old: &Arc<Caller>| tokens.iter().any(|(_, new)| Arc::ptr_eq(old, new));
+                self.tokens.iter().filter(|(_, old)| !stays(old)).for_each(|(_, old)| old.revoke());
                 tracing::info!(path = %self.path.display(), tokens = tokens.len(), "the tokens were read again");
                 self.tokens = tokens;
             }

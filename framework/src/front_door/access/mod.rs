@@ -47,6 +47,7 @@ impl Access {
         let own = config
             .token
             .as_deref()
+            .map(str::trim)
             .map(|token| (hash(token.as_bytes()), Arc::new(Caller::of_everything("token"))));
         let file = match &config.tokens_file {
             None => None,

@@ -62,10 +62,14 @@ pub(in super::super) async fn post(
     let is_lines = matches!(Format::of(request.headers()), Ok(Format::Lines));
     let mut body = if is_lines { body } else { body.at_least(door.min_body_rate) };
     match accept(&door, request.headers(), &mut body).await {
-        Ok(Accepted::One(Stored { task_id, receipt, size })) => {
+        Ok(Accepted::One(Stored { task_id, receipt, size, caller })) => {
             door.meter.stored(size, &receipt);
             door.meter.events.answered(began, 202);
-            receipt_answer(&door, &id, Some(&task_id), receipt)
+            let mut answer = receipt_answer(&door, &id, Some(&task_id), receipt);
+            if let Some(caller) = caller {
+                caller.tell(answer.headers_mut());
+            }
+            answer
         }
         Ok(Accepted::Many(many)) => {
             let Many { ask, document } = *many;
@@ -103,6 +107,7 @@ struct Stored {
     task_id: String,
     receipt: Receipt,
     size: u64,
+    caller: Option<Arc<Caller>>,
 }
 
 /// What a request's head says of all its tasks.
@@ -125,7 +130,7 @@ impl Ask {
         declared: Option<u64>,
     ) -> Result<Self, Problem> {
         let caller = door.access.enter(headers, Verb::Write)?;
-        caller.as_ref().map_or(Ok(()), |caller| caller.admit())?;
+        caller.as_ref().map_or(Ok(()), |caller| caller.check())?;
         let format = Format::of(headers)?;
         let base = Envelope { content_type: None, r#type: None, ..task_head::envelope(headers)? };
         let coding = task_head::coding(headers)?;
@@ -160,6 +165,23 @@ impl Ask {
 
 async fn accept(door: &Door, headers: &HeaderMap, body: &mut RequestBody) -> Result<Accepted, Problem> {
     let ask = Ask::of(door, headers, body.declared())?;
+    let caller = ask.caller.clone();
+    if let (Some(caller), Format::Binary | Format::Structured) = (&caller, &ask.format) {
+        caller.admit()?;
+    }
+    let accepted = accept_as(door, ask, headers, body).await;
+    if let (Some(caller), Err(_)) = (caller, &accepted) {
+        caller.charge(body.received());
+    }
+    accepted
+}
+
+async fn accept_as(
+    door: &Door,
+    ask: Ask,
+    headers: &HeaderMap,
+    body: &mut RequestBody,
+) -> Result<Accepted, Problem> {
     match ask.format {
         Format::Binary => binary(door, ask, headers, body).await.map(Accepted::One),
         Format::Structured => structured(door, ask, body).await.map(Accepted::One),
@@ -216,7 +238,7 @@ async fn store_one(
         caller.charge(size);
     }
     let receipt = append(door, partition, key, head, received, begun).await?;
-    Ok(Stored { task_id, receipt, size })
+    Ok(Stored { task_id, receipt, size, caller: ask.caller.clone() })
 }
 
 async fn many_of(

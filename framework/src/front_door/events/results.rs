@@ -165,7 +165,7 @@ impl Results {
 
 /// Whether the same task may be accepted later.
 fn is_for_later(code: ProblemCode) -> bool {
-    matches!(code.status(), 409 | 500..)
+    matches!(code.status(), 409 | 429 | 500..)
         || matches!(code, ProblemCode::BodyTimeout | ProblemCode::IncompleteBody)
 }
 

@@ -34,6 +34,8 @@ use std::{
 
 /// The most entries of one request that have no result yet.
 const OPEN: usize = 1024;
+/// How long it looks at nothing while its sender is slowed down.
+const LOOK: Duration = Duration::from_millis(500);
 /// After so long with nothing to read, what is answered is given out.
 const IDLE: Duration = Duration::from_millis(20);
 
@@ -106,7 +108,12 @@ impl<'a> Store<'a> {
                 reader = Reader::new(self.results.outbox());
             }
             // Whoever sends many tasks at once is slowed down to his rate.
-            let ahead = self.caller.as_ref().and_then(|caller| caller.wait());
+            let ahead = match entries {
+                Entries::Lines(_) if !self.door.is_draining() => {
+                    self.caller.as_ref().and_then(|caller| caller.wait())
+                }
+                _ => None,
+            };
             let may_read = !ended && !pinched && !blocked && ahead.is_none() && self.results.open() < OPEN;
             if !may_read && !blocked && self.running.is_empty() && ended {
                 return Some(self.results.finish());
@@ -118,7 +125,7 @@ impl<'a> Store<'a> {
                     pinched = false;
                 }
                 next = entries.next(&self.base), if may_read => match next {
-                    Ok(Some(entry)) => self.take(entry),
+                    Ok(Some(entry)) => self.take(entry, matches!(entries, Entries::Document(_))),
                     Ok(None) => ended = true,
                     Err(problem) if problem.code == ProblemCode::OutOfMemoryBudget => {
                         pinched = !self.running.is_empty();
@@ -135,7 +142,7 @@ impl<'a> Store<'a> {
                         ended = true;
                     }
                 },
-                () = tokio::time::sleep(ahead.unwrap_or_default()), if ahead.is_some() && !ended => {}
+                () = tokio::time::sleep(ahead.unwrap_or_default().min(LOOK)), if ahead.is_some() && !ended => {}
                 // Whoever waits for its results before it goes on hears them, and who was waited for is looked at again.
                 () = tokio::time::sleep(IDLE), if blocked || self.results.is_waiting() => {
                     self.results.give_out(true);
@@ -151,12 +158,17 @@ impl<'a> Store<'a> {
         self.results.finish()
     }
 
-    fn take(&mut self, entry: Entry) {
+    fn take(&mut self, entry: Entry, is_document: bool) {
         let Entry { id, key, task } = entry;
         let place = self.results.place();
         let failed = key.as_ref().is_some_and(|key| self.failed.contains(key));
         let task = match task {
             Ok(_) if failed => Err(earlier_failed()),
+            // A document is in memory as a whole: what is beyond its sender's rate does not wait there.
+            Ok(task) if is_document => {
+                let checked = self.caller.as_ref().map_or(Ok(()), |caller| caller.check());
+                checked.and_then(|()| self.admit(task))
+            }
             task => task.and_then(|task| self.admit(task)),
         };
         match task {
@@ -182,6 +194,7 @@ impl<'a> Store<'a> {
         if let Some(caller) = &self.caller {
             caller.may_use(&task.key)?;
             caller.charge(task.payload.len());
+            caller.charge_task();
         }
         if task.payload.len() > max_task {
             return Err(too_large(max_task));

@@ -219,7 +219,9 @@ fn a_page_of_an_origin_that_is_allowed_may_ask_and_hear_and_no_other() {
             taken.header("access-control-expose-headers").unwrap().to_lowercase().contains("retry-after")
         );
     }
-    assert_eq!(preflight("https://evil.example.com").header("access-control-allow-origin"), None);
+    let evil = preflight("https://evil.example.com");
+    assert_eq!(evil.header("access-control-allow-origin"), None);
+    is(&evil, 403, "forbidden");
     let plain = Setup::default().start();
     assert_eq!(
         send(
@@ -232,4 +234,74 @@ fn a_page_of_an_origin_that_is_allowed_may_ask_and_hear_and_no_other() {
         .status,
         405
     );
+}
+
+#[test]
+fn who_begins_many_at_once_has_no_more_than_his_rate() {
+    let guarded = guarded(&[entry("slow", "s", "tasks_per_second = 5")]);
+    let mut begun: Vec<_> = (0..40).map(|_| guarded.door.connect()).collect();
+    for connection in &mut begun {
+        connection.send(format!(
+            "POST /v1/tasks/k HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n{}\r\na",
+            bearer("s")
+        ));
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    begun.iter_mut().for_each(|connection| _ = connection.try_send(b"b"));
+    let taken = begun
+        .iter_mut()
+        .filter_map(|connection| connection.status_or_end())
+        .filter(|status| *status == 202)
+        .count();
+    assert!((5..=12).contains(&taken), "{taken}");
+}
+
+#[test]
+fn what_is_refused_costs_what_came() {
+    let guarded = guarded(&[entry("slow", "s", "bytes_per_second = 10000")]);
+    let refused =
+        guarded.door.post("k", &format!("{}Content-Encoding: gzip\r\n", bearer("s")), &vec![b'x'; 50_000]);
+    is(&refused, 400, "invalid_encoding");
+    let next = guarded.door.post("k", &bearer("s"), b"x");
+    is(&next, 429, "rate_limited");
+    assert!(next.header("ratelimit").unwrap().contains("r=0"), "{next:?}");
+}
+
+#[test]
+fn a_batch_beyond_its_senders_rate_is_told_to_come_again_and_holds_nothing() {
+    let guarded = guarded(&[entry("slow", "s", "tasks_per_second = 5")]);
+    let event = |id: usize| {
+        format!(
+            "{{\"specversion\":\"1.0\",\"id\":\"{id}\",\"source\":\"/s\",\"type\":\"t\",\"subject\":\"k{id}\",\"data\":1}}"
+        )
+    };
+    let headers = format!("{}Content-Type: application/cloudevents-batch+json\r\n", bearer("s"));
+    let body = format!("[{}]", (0..30).map(event).collect::<Vec<_>>().join(","));
+    let began = Instant::now();
+    let answer = send(&guarded.door, "POST", "/v1/tasks", &headers, &body).json();
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!((answer["accepted"].as_u64(), answer["retry"].as_u64()), (Some(5), Some(25)));
+    assert_eq!(answer["results"][29]["code"], "rate_limited");
+}
+
+#[test]
+fn a_token_that_is_taken_away_ends_the_lines_it_began() {
+    let guarded = guarded(&[entry("old", "old", "")]);
+    let line = |id: usize| {
+        let line = format!(
+            "{{\"specversion\":\"1.0\",\"id\":\"{id}\",\"source\":\"/s\",\"type\":\"t\",\"subject\":\"k\",\"data\":1}}\n"
+        );
+        format!("{:x}\r\n{line}\r\n", line.len())
+    };
+    let mut lines = guarded.door.connect();
+    lines.send(format!("POST /v1/tasks HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n{}\r\n", bearer("old")));
+    lines.send(line(1));
+    await_that("the first", || guarded.door.log.payloads().len() == 1);
+    std::fs::write(guarded.file.path(), entry("new", "new", "")).unwrap();
+    await_that("the new token", || guarded.door.post("other", &bearer("new"), b"x").status == 202);
+    lines.send(line(2));
+    lines.send("0\r\n\r\n");
+    let answer = lines.response().json();
+    assert_eq!(answer["results"][1]["code"], "unauthorized", "{answer}");
+    assert_eq!((answer["accepted"].as_u64(), answer["rejected"].as_u64()), (Some(1), Some(1)));
 }
