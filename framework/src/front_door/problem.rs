@@ -101,16 +101,18 @@ pub struct Problem {
     /// What is wrong with this request and what to do about it, for people. Never a payload or a secret.
     pub detail: Cow<'static, str>,
     allow: Option<&'static str>,
-    /// Where more is known than the code says.
-    retry_after: Option<u32>,
-    /// What else the answer says.
-    more: Vec<(HeaderName, HeaderValue)>,
+    /// What else the answer says, or says in another way than the code does.
+    more: Option<Box<More>>,
 }
+
+/// Headers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+struct More(Vec<(HeaderName, HeaderValue)>);
 
 impl Problem {
     /// A refusal.
     pub fn new(code: ProblemCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), allow: None, retry_after: None, more: Vec::new() }
+        Self { code, detail: detail.into(), allow: None, more: None }
     }
 
     /// 405, naming the methods that are allowed.
@@ -123,12 +125,17 @@ impl Problem {
 
     /// When trying again may help, in seconds.
     pub(super) fn after(self, seconds: u32) -> Self {
-        Self { retry_after: Some(seconds), ..self }
+        self.saying([(RETRY_AFTER, seconds.into())])
     }
 
     /// With these headers in the answer.
     pub(super) fn with(self, headers: HeaderMap) -> Self {
-        Self { more: headers.into_iter().collect(), ..self }
+        self.saying(headers)
+    }
+
+    fn saying(mut self, headers: impl IntoIterator<Item = (HeaderName, HeaderValue)>) -> Self {
+        self.more.get_or_insert_default().0.extend(headers);
+        self
     }
 
     /// The answer to `request`, whose body must have been read or be empty.
@@ -146,10 +153,10 @@ impl Problem {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(X_REQUEST_ID.clone(), id.header());
-        if let Some(seconds) = self.retry_after.or(code.retry_after()) {
+        if let Some(seconds) = code.retry_after() {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
         }
-        for (name, value) in &self.more {
+        for (name, value) in self.more.iter().flat_map(|more| &more.0) {
             headers.insert(name.clone(), value.clone());
         }
         if let Some(allow) = self.allow {
