@@ -11,7 +11,11 @@ use partita_proto::v1;
 use prost::Message;
 use serde::Deserialize;
 use serde_json::json;
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 /// The media types of `POST /v1/tasks`.
 pub const STRUCTURED: &str = "application/cloudevents+json";
@@ -60,10 +64,16 @@ pub async fn accept(client: &Client, media_type: &str, body: impl Into<reqwest::
     Ok(entries.results)
 }
 
-/// A CloudEvent as JSON whose data is text.
-pub fn event(id: &str, key: &str, data: &str) -> serde_json::Value {
+/// An id that no event of this process has yet: two of one id would be one event, sent twice.
+fn next_id() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed).to_string()
+}
+
+/// A CloudEvent as JSON whose data is text. No two are the same event.
+pub fn event(key: &str, data: &str) -> serde_json::Value {
     json!({
-        "specversion": "1.0", "id": id, "source": "/tests", "type": "text", "partitionkey": key,
+        "specversion": "1.0", "id": next_id(), "source": "/tests", "type": "text", "partitionkey": key,
         "datacontenttype": "text/plain", "data": data,
     })
 }
@@ -98,14 +108,13 @@ pub async fn every_way_in_keeps_the_order(server: &Server) -> Result<()> {
             binary(&client, &key, data).await.context("a binary event")?;
         }
         for (key, data) in sent.some(5) {
-            let answer = post(&client, STRUCTURED, event("one", &key, &data).to_string()).await?;
+            let answer = post(&client, STRUCTURED, event(&key, &data).to_string()).await?;
             ensure!(answer.status == 202, "a structured event: {}", answer.text());
         }
-        let events: Vec<_> = sent.some(100).iter().map(|(key, data)| event("e", key, data)).collect();
+        let events: Vec<_> = sent.some(100).iter().map(|(key, data)| event(key, data)).collect();
         accept(&client, BATCH, serde_json::to_vec(&events)?).await.context("a batch")?;
         let events = sent.some(3000);
-        let lines: String =
-            events.iter().map(|(key, data)| event("e", key, data).to_string() + "\n").collect();
+        let lines: String = events.iter().map(|(key, data)| event(key, data).to_string() + "\n").collect();
         accept(&client, LINES, lines).await.context("lines")?;
         let task =
             |(key, data): (String, String)| v1::Task { key, payload: data.into(), ..v1::Task::default() };
@@ -128,7 +137,7 @@ async fn binary(client: &Client, key: &str, data: String) -> Result<()> {
         .http()
         .post(client.url(&["v1", "tasks"]))
         .header("ce-specversion", "1.0")
-        .header("ce-id", "b")
+        .header("ce-id", next_id())
         .header("ce-source", "/tests")
         .header("ce-type", "text")
         .header("ce-subject", key)

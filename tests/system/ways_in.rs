@@ -28,8 +28,7 @@ async fn thirty_thousand_lines_in_one_request_stay_within_a_small_budget() {
     let sending = tokio::spawn(async move {
         let data = "x".repeat(700);
         for start in (0..COUNT).step_by(500) {
-            let line =
-                |index: usize| event("e", &format!("many-{}", index % KEYS), &format!("{index} {data}"));
+            let line = |index: usize| event(&format!("many-{}", index % KEYS), &format!("{index} {data}"));
             let lines: String = (start..start + 500).map(|index| line(index).to_string() + "\n").collect();
             pieces.send(Ok(lines.into())).await.unwrap();
         }
@@ -59,12 +58,12 @@ async fn a_sender_that_goes_away_in_the_middle_leaves_a_beginning_of_each_key() 
     });
     for start in (0..5000).step_by(100) {
         let line =
-            |index: usize| event("e", &format!("cut-{}", index % 10), &index.to_string()).to_string() + "\n";
+            |index: usize| event(&format!("cut-{}", index % 10), &index.to_string()).to_string() + "\n";
         let lines: String = (start..start + 100).map(line).collect();
         pieces.send(Ok(lines.into())).await.unwrap();
     }
     observe::chunks(&client, "cut-9", 100, Duration::from_secs(60)).await.unwrap();
-    let cut = event("e", "cut-0", "5000").to_string();
+    let cut = event("cut-0", "5000").to_string();
     pieces.send(Ok(cut[..cut.len() / 2].to_owned().into())).await.unwrap();
     pieces.send(Err(std::io::Error::other("gone"))).await.unwrap();
     assert!(posting.await.unwrap().is_err());

@@ -99,11 +99,12 @@ impl Append {
         // However this ends, nobody waits for it then.
         let _waiting = GiveUp { requests, id };
         let written = self.note(RequestNote::Claimed(claim, replaces));
+        let mut may_be_written = true;
         let answer = async {
             match written.await {
                 Ok(_) => held.await.map_err(|_| unreadable("it was closed".into())),
-                // A claim that is written after all is released when it is read.
                 Err(AppendError::NotWritten { code, reason }) => {
+                    may_be_written = false;
                     Err(refused(code, format!("the request could not be noted: {reason}")))
                 }
                 Err(AppendError::Unknown { reason }) => {
@@ -116,8 +117,8 @@ impl Append {
             let reason = format!("the journal of requests, {}, did not answer in time", requests.topic);
             Err(refused(NotWritten::Away, reason))
         });
-        if answer.is_err() {
-            // It may be written yet, and hold the request: whoever reads it then lets go of it.
+        if answer.is_err() && may_be_written {
+            // It may hold the request yet: whoever reads it then lets go of it.
             requests.give_up(id);
         }
         answer
