@@ -21,12 +21,22 @@ static malloc_conf: &[u8; 62] = b"dirty_decay_ms:1000,oversize_threshold:0,naren
 /// Below this budget, which is the default, a second's worth of freed buffers is too much beside it.
 const SMALL_BUDGET: u64 = 512 << 20;
 
-/// Adapts to a `memory.budget`, in bytes: beside a small one, what is freed goes back at once, which costs time.
+/// Adapts to a `memory.budget`, in bytes: beside a small one, what is freed goes back at once and memory comes in small pages, which costs
+/// time.
 #[allow(dead_code, reason = "benchmarks measure the default")]
-pub(crate) fn adapt_to(budget: u64) -> tikv_jemalloc_ctl::Result<()> {
+pub(crate) fn adapt_to(budget: u64) -> anyhow::Result<()> {
     if budget >= SMALL_BUDGET {
         return Ok(());
     }
+    give_back_at_once().map_err(anyhow::Error::msg)?;
+    // The allocator's own setting is read once, before any budget is known. This is the kernel's, of the whole process.
+    #[cfg(target_os = "linux")]
+    rustix::thread::disable_transparent_huge_pages(true)?;
+    Ok(())
+}
+
+#[allow(dead_code, reason = "benchmarks measure the default")]
+fn give_back_at_once() -> tikv_jemalloc_ctl::Result<()> {
     // SAFETY: the names end in NUL, and the types are those that jemalloc documents: ssize_t for a decay, unsigned for a count.
     unsafe {
         raw::write(b"arenas.dirty_decay_ms\0", 0_isize)?;

@@ -139,7 +139,7 @@ fn main() -> Result<()> {
     }
     let page = partita::prometheus::install()?;
     let mut config = Loader::new().file(config).load()?.config;
-    allocator::adapt_to(config.memory.budget.as_u64()).map_err(anyhow::Error::msg)?;
+    allocator::adapt_to(config.memory.budget.as_u64())?;
     let mut role = Role::All;
     if !serve {
         (config.log.kind, role) = (LogKind::Kafka, Role::Worker);

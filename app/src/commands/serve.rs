@@ -31,7 +31,7 @@ pub(super) fn run(args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let role = Role::from(args.role);
     let config = layered.config;
     if let Err(error) = allocator::adapt_to(config.memory.budget.as_u64()) {
-        tracing::warn!(%error, "the allocator cannot be told to give memory back at once");
+        tracing::warn!(%error, "what is freed may stay resident beside a small budget");
     }
     let pipeline = Pipeline::builder(config.clone()).role(role).metrics(metrics);
     let pipeline = match handler.kind {
