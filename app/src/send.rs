@@ -73,7 +73,12 @@ async fn files(args: &Args, client: &Client, key: &str) -> Result<ExitCode> {
         // The same name for the same file, so that an interrupted run can simply be begun again.
         let mut name = format!(
             "send:{}",
-            hex::encode(Sha256::digest([path.as_os_str().as_encoded_bytes(), b"\0", &payload].concat()))
+            hex::encode(
+                Sha256::new_with_prefix(path.as_os_str().as_encoded_bytes())
+                    .chain_update(b"\0")
+                    .chain_update(&payload)
+                    .finalize()
+            )
         );
         if args.again {
             name += &format!(":{:032x}", rand::random::<u128>());

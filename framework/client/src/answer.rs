@@ -65,7 +65,7 @@ pub(crate) enum Next {
     /// It was not stored; it may be later.
     Later(String, Option<Duration>),
     /// Nobody knows.
-    Unknown(String),
+    Unknown(String, Option<Duration>),
 }
 
 pub(crate) enum Answer {
@@ -81,7 +81,13 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
-    pub(crate) async fn of(request: RequestBuilder) -> Self {
+    /// Makes the request. Whoever accepts connections and says nothing is not waited for longer than this.
+    pub(crate) async fn within(time: Duration, request: RequestBuilder) -> Self {
+        let answer = tokio::time::timeout(time, Self::of(request)).await;
+        answer.unwrap_or_else(|_| Self::Broken("no answer came in time".into()))
+    }
+
+    async fn of(request: RequestBuilder) -> Self {
         let response = match request.send().await {
             Ok(response) => response,
             Err(error) if error.is_connect() || error.is_builder() => return Self::NotSent(cause(&error)),
@@ -118,7 +124,7 @@ impl Answer {
     pub(crate) fn judge(&self) -> Next {
         let (status, after, body) = match self {
             Self::NotSent(why) => return Next::Later(why.clone(), None),
-            Self::Broken(why) => return Next::Unknown(why.clone()),
+            Self::Broken(why) => return Next::Unknown(why.clone(), None),
             Self::Came { status, after, body, .. } => (*status, *after, body),
         };
         let problem = serde_json::from_slice(body).unwrap_or_else(|_| Problem {
@@ -127,10 +133,11 @@ impl Answer {
             detail: String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned(),
         });
         match status.as_u16() {
-            // Also what a proxy in between says of a front door that is not there.
-            408 | 409 | 425 | 429 | 502 | 503 => Next::Later(problem.to_string(), after),
+            408 | 425 | 429 | 503 => Next::Later(problem.to_string(), after),
+            // An earlier attempt is under way, or nobody knows what became of it.
+            409 => Next::Unknown(problem.to_string(), after),
             400..=499 => Next::Never(problem),
-            _ => Next::Unknown(problem.to_string()),
+            _ => Next::Unknown(problem.to_string(), after),
         }
     }
 }

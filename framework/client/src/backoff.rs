@@ -15,6 +15,11 @@ impl Backoff {
         Self { until: Instant::now() + patience, next: FIRST }
     }
 
+    /// What is left of patience.
+    pub(crate) fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+
     /// Waits, or says that there is no time left.
     pub(crate) async fn wait(&mut self, after: Option<Duration>) -> bool {
         let own = self.next.mul_f64(0.5 + rand::random::<f64>() / 2.0);

@@ -132,22 +132,23 @@ impl Client {
         }
         let url = self.url(&format!("v1/tasks/{}", utf8_percent_encode(key, NON_ALPHANUMERIC)))?;
         let request = || self.http.post(url.clone()).headers(headers.clone()).body(payload.clone());
-        self.until_stored(request, |answer| answer.receipt()).await
+        self.until_settled(self.patience, request, |answer| answer.receipt()).await
     }
 
     /// What became of a task.
     pub async fn state(&self, receipt: &Receipt) -> Result<TaskState, Error> {
-        self.ask(receipt, "").await
+        self.ask(receipt, "", self.patience).await
     }
 
     /// The same, once it is done, parked, rejected or dropped, or after `timeout` (at most 5 minutes).
     pub async fn wait(&self, receipt: &Receipt, timeout: Duration) -> Result<TaskState, Error> {
-        self.ask(receipt, &format!("?wait=done&timeout={}ms", timeout.as_millis())).await
+        let query = format!("?wait=done&timeout={}ms", timeout.as_millis());
+        self.ask(receipt, &query, self.patience + timeout).await
     }
 
-    async fn ask(&self, receipt: &Receipt, query: &str) -> Result<TaskState, Error> {
+    async fn ask(&self, receipt: &Receipt, query: &str, patience: Duration) -> Result<TaskState, Error> {
         let url = self.url(&format!("v1/tasks/{}-{}{query}", receipt.partition, receipt.offset))?;
-        self.until_stored(|| self.http.get(url.clone()), |answer| answer.state()).await
+        self.until_settled(patience, || self.http.get(url.clone()), |answer| answer.state()).await
     }
 
     fn url(&self, path: &str) -> Result<Url, Error> {
@@ -155,28 +156,29 @@ impl Client {
     }
 
     /// Makes a request again and again until its answer settles it.
-    async fn until_stored<T>(
+    async fn until_settled<T>(
         &self,
+        patience: Duration,
         request: impl Fn() -> RequestBuilder,
         settled: impl Fn(&Answer) -> Option<T>,
     ) -> Result<T, Error> {
-        let mut backoff = Backoff::new(self.patience);
+        let mut backoff = Backoff::new(patience);
         let mut maybe_stored = false;
         loop {
             let mut request = request();
             if let Some(token) = &self.token {
                 request = request.header(AUTHORIZATION, token.clone());
             }
-            let answer = Answer::of(request).await;
+            let answer = Answer::within(backoff.left(), request).await;
             if let Some(settled) = settled(&answer) {
                 return Ok(settled);
             }
             let (why, after) = match answer.judge() {
                 answer::Next::Never(problem) => return Err(Error::Refused(problem)),
                 answer::Next::Later(why, after) => (why, after),
-                answer::Next::Unknown(why) => {
+                answer::Next::Unknown(why, after) => {
                     maybe_stored = true;
-                    (why, None)
+                    (why, after)
                 }
             };
             if !backoff.wait(after).await {
@@ -193,5 +195,51 @@ impl Client {
             None => request,
         };
         Ok(request.body(body))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+        time::Instant,
+    };
+
+    /// A front door that says this to each request, or nothing.
+    fn door(answer: &'static str) -> Client {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = Client::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        std::thread::spawn(move || {
+            let mut silent = Vec::new();
+            for mut stream in listener.incoming().flatten() {
+                if answer.is_empty() {
+                    silent.push(stream);
+                } else {
+                    let _ = stream.read(&mut [0; 4096]);
+                    let _ = stream.write_all(answer.as_bytes());
+                }
+            }
+        });
+        client.patience(Duration::from_millis(600))
+    }
+
+    #[tokio::test]
+    async fn patience_ends_and_says_whether_it_may_be_stored() {
+        for (answer, unknown) in [
+            ("", true),
+            ("HTTP/1.1 409 Conflict\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", true),
+            ("HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", true),
+            ("HTTP/1.1 503 Busy\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", false),
+        ] {
+            let began = Instant::now();
+            let error = door(answer).send("k", Task::new("x")).await.unwrap_err();
+            assert_eq!(matches!(error, Error::Unknown(_)), unknown, "{answer}: {error}");
+            assert_eq!(matches!(error, Error::GaveUp(_)), !unknown, "{answer}: {error}");
+            assert!(began.elapsed() < Duration::from_secs(5), "{answer}: {:?}", began.elapsed());
+        }
+        let silent = door("");
+        assert!(matches!(silent.send_lines(&["{}".into()]).await, Err(Error::Unknown(_))));
     }
 }

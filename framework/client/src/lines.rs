@@ -47,7 +47,7 @@ impl Client {
                 body.extend_from_slice(&lines[*line]);
                 body.push(b'\n');
             }
-            let answer = Answer::of(self.post_lines(body.into())?).await;
+            let answer = Answer::within(backoff.left(), self.post_lines(body.into())?).await;
             let (why, after) = match results(&answer) {
                 Some(results) => {
                     let before = left.len();
@@ -59,8 +59,7 @@ impl Client {
                 }
                 None => match answer.judge() {
                     Next::Never(problem) => return Err(Error::Refused(problem)),
-                    Next::Later(why, after) => (why, after),
-                    Next::Unknown(why) => (why, None),
+                    Next::Later(why, after) | Next::Unknown(why, after) => (why, after),
                 },
             };
             if !left.is_empty() && !backoff.wait(after).await {

@@ -68,27 +68,28 @@ pub(super) fn document() -> OpenApi {
         .unwrap_or_else(|error| unreachable!("the description is not OpenAPI: {error}"))
 }
 
+/// How a request that brings tasks is refused, whatever they come in.
+const OF_ANY_BODY: &[ProblemCode] = &[
+    ProblemCode::InvalidKey,
+    ProblemCode::InvalidHeader,
+    ProblemCode::IncompleteBody,
+    ProblemCode::InvalidEncoding,
+    ProblemCode::TruncatedEncoding,
+    ProblemCode::TrailingBytes,
+    ProblemCode::WindowTooLarge,
+    ProblemCode::Unauthorized,
+    ProblemCode::Forbidden,
+    ProblemCode::BodyTimeout,
+    ProblemCode::IdempotencyKeyInFlight,
+    ProblemCode::IdempotencyKeyReused,
+    ProblemCode::TooLarge,
+    ProblemCode::UnsupportedEncoding,
+    ProblemCode::RateLimited,
+    ProblemCode::Internal,
+];
+
 fn post_task() -> Value {
-    use ProblemCode as Code;
-    let refused = [
-        Code::InvalidKey,
-        Code::InvalidHeader,
-        Code::IncompleteBody,
-        Code::InvalidEncoding,
-        Code::TruncatedEncoding,
-        Code::TrailingBytes,
-        Code::WindowTooLarge,
-        Code::Unauthorized,
-        Code::Forbidden,
-        Code::NotFound,
-        Code::BodyTimeout,
-        Code::IdempotencyKeyInFlight,
-        Code::IdempotencyKeyReused,
-        Code::TooLarge,
-        Code::UnsupportedEncoding,
-        Code::RateLimited,
-        Code::Internal,
-    ];
+    let refused = [OF_ANY_BODY, &[ProblemCode::NotFound]].concat();
     json!({
         "operationId": "postTask",
         "summary": "Store a task",
@@ -107,30 +108,17 @@ fn post_task() -> Value {
 }
 
 fn post_events() -> Value {
-    use ProblemCode as Code;
     let refused = [
-        Code::InvalidKey,
-        Code::InvalidHeader,
-        Code::IncompleteBody,
-        Code::InvalidEncoding,
-        Code::TruncatedEncoding,
-        Code::TrailingBytes,
-        Code::WindowTooLarge,
-        Code::InvalidDocument,
-        Code::InvalidEvent,
-        Code::NoKey,
-        Code::Unauthorized,
-        Code::Forbidden,
-        Code::BodyTimeout,
-        Code::IdempotencyKeyInFlight,
-        Code::IdempotencyKeyReused,
-        Code::TooLarge,
-        Code::BatchTooLarge,
-        Code::UnsupportedMediaType,
-        Code::UnsupportedEncoding,
-        Code::RateLimited,
-        Code::Internal,
-    ];
+        OF_ANY_BODY,
+        &[
+            ProblemCode::InvalidDocument,
+            ProblemCode::InvalidEvent,
+            ProblemCode::NoKey,
+            ProblemCode::BatchTooLarge,
+            ProblemCode::UnsupportedMediaType,
+        ],
+    ]
+    .concat();
     let of = |name: &str| json!({ "schema": { "$ref": format!("#/components/schemas/{name}") } });
     let raw = json!({ "schema": { "type": "string" } });
     let mut content: Map<String, Value> = Map::new();
