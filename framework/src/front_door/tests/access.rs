@@ -61,6 +61,11 @@ fn is(response: &Response, status: u16, code: &str) {
     assert_eq!((response.status, response.problem().as_str()), (status, code));
 }
 
+/// The event of this key.
+fn event(key: &str) -> String {
+    format!(r#"{{"specversion":"1.0","id":"{key}","source":"/s","type":"t","subject":"{key}","data":1}}"#)
+}
+
 #[test]
 fn without_a_token_that_is_known_nobody_enters() {
     let guarded = guarded(&[entry("shop", "abc", "")]);
@@ -113,9 +118,6 @@ fn a_token_does_what_its_verbs_and_keys_say() {
     assert_eq!(send(door, "GET", "/shown/other", &auditor, "").status, 200);
     is(&send(door, "GET", "/v1/tasks/0-0", &reader, ""), 403, "forbidden");
     is(&send(door, "GET", "/v1/tasks/0-0", &auditor, ""), 404, "not_found");
-    let event = |key: &str| {
-        format!(r#"{{"specversion":"1.0","id":"{key}","source":"/s","type":"t","subject":"{key}","data":1}}"#)
-    };
     let lines = format!("{}\n{}\n{}\n", event("orders/1"), event("other"), event("carts/2"));
     let answer =
         send(door, "POST", "/v1/tasks", &format!("{writer}Content-Type: application/x-ndjson\r\n"), &lines);
@@ -175,11 +177,7 @@ fn bytes_are_charged_when_they_have_come_and_waited_for() {
 #[test]
 fn lines_are_slowed_down_to_their_senders_rate() {
     let guarded = guarded(&[entry("slow", "s", "tasks_per_second = 20")]);
-    let event = |id: usize| {
-        format!(
-            "{{\"specversion\":\"1.0\",\"id\":\"{id}\",\"source\":\"/s\",\"type\":\"t\",\"subject\":\"k{id}\",\"data\":1}}\n"
-        )
-    };
+    let event = |id: usize| event(&format!("k{id}")) + "\n";
     let began = Instant::now();
     let headers = format!("{}Content-Type: application/x-ndjson\r\n", bearer("s"));
     let answer = send(&guarded.door, "POST", "/v1/tasks", &headers, &(0..50).map(event).collect::<String>());
@@ -270,11 +268,7 @@ fn what_is_refused_costs_what_came() {
 #[test]
 fn a_batch_beyond_its_senders_rate_is_told_to_come_again_and_holds_nothing() {
     let guarded = guarded(&[entry("slow", "s", "tasks_per_second = 5")]);
-    let event = |id: usize| {
-        format!(
-            "{{\"specversion\":\"1.0\",\"id\":\"{id}\",\"source\":\"/s\",\"type\":\"t\",\"subject\":\"k{id}\",\"data\":1}}"
-        )
-    };
+    let event = |id: usize| event(&format!("k{id}"));
     let headers = format!("{}Content-Type: application/cloudevents-batch+json\r\n", bearer("s"));
     let body = format!("[{}]", (0..30).map(event).collect::<Vec<_>>().join(","));
     let began = Instant::now();

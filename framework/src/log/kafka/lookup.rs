@@ -18,11 +18,12 @@ use crate::log::{
 };
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+use futures_util::future::BoxFuture;
 use partita_core::{ClaimId, Offset, Partition, Position};
 use rdkafka::{
     TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
-    error::{KafkaError, KafkaResult},
+    error::KafkaError,
     message::{BorrowedMessage, Headers, Message},
 };
 use std::{
@@ -51,31 +52,18 @@ pub(super) struct Lookup {
     questions: Mutex<Option<Sender<Question>>>,
 }
 
-enum Question {
-    Page(Page, oneshot::Sender<Result<JournalPage, ReadError>>),
-    Committed(Partition, oneshot::Sender<Result<Option<Offset>, ReadError>>),
-    Backlog(oneshot::Sender<Result<Vec<Reach>, ReadError>>),
-    Claim(Sought, oneshot::Sender<Result<Option<Offset>, ReadError>>),
-    /// Of the task topic; and where a time is in it.
-    Extent(Partition, Option<i64>, oneshot::Sender<Result<Extent, ReadError>>),
-}
-
-#[derive(Clone, Copy)]
-struct Page {
-    partition: Partition,
-    from: Position,
-    read: JournalRead,
-}
+/// What is to be looked up, and who is told.
+type Question = Box<dyn FnOnce(&mut Reader) + Send>;
 
 /// A task's record that is looked for by the claim it was appended under.
 #[derive(Clone, Copy)]
-struct Sought {
-    partition: Partition,
-    from: Offset,
+pub(super) struct Sought {
+    pub(super) partition: Partition,
+    pub(super) from: Offset,
     /// Records that the log took before or after are not looked at.
-    since_ms: i64,
-    until_ms: i64,
-    claim: ClaimId,
+    pub(super) since_ms: i64,
+    pub(super) until_ms: i64,
+    pub(super) claim: ClaimId,
 }
 
 impl Lookup {
@@ -84,58 +72,49 @@ impl Lookup {
     }
 
     pub(super) fn journal(&self, partition: Partition, from: Position, read: JournalRead) -> JournalFuture {
-        let (answer, answered) = oneshot::channel();
-        let asked = self.ask(Question::Page(Page { partition, from, read }, answer));
-        Box::pin(async move {
-            asked?;
-            answered.await.unwrap_or_else(|_| Err(ended()))
-        })
+        self.ask(move |reader, _| reader.page(partition, from, read))
     }
 
     pub(super) fn extent(&self, partition: Partition, time_ms: Option<i64>) -> ExtentFuture {
-        let (answer, answered) = oneshot::channel();
-        let asked = self.ask(Question::Extent(partition, time_ms, answer));
-        Box::pin(async move {
-            asked?;
-            answered.await.unwrap_or_else(|_| Err(ended()))
-        })
+        self.ask(move |reader, _| reader.extent(partition, time_ms))
     }
 
     /// The next offset to read of a partition, as the group has committed it.
     pub(super) fn committed(&self, partition: Partition) -> CommittedFuture {
-        let (answer, answered) = oneshot::channel();
-        let asked = self.ask(Question::Committed(partition, answer));
-        Box::pin(async move {
-            asked?;
-            answered.await.unwrap_or_else(|_| Err(ended()))
-        })
+        self.ask(move |reader, _| reader.committed(partition))
     }
 
     /// How far every partition is.
     pub(super) fn backlog(&self) -> BacklogFuture {
+        self.ask(|reader, _| reader.backlog())
+    }
+
+    /// Where the record of a claim is.
+    pub(super) fn find_claim(&self, sought: Sought) -> BoxFuture<'static, Result<Option<Offset>, ReadError>> {
+        self.ask(move |reader, is_unwanted| reader.find(sought, is_unwanted))
+    }
+
+    /// Has the thread look. `look` is told whether nobody waits any more.
+    fn ask<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&mut Reader, &dyn Fn() -> bool) -> Result<T, ReadError> + Send + 'static,
+    ) -> BoxFuture<'static, Result<T, ReadError>> {
         let (answer, answered) = oneshot::channel();
-        let asked = self.ask(Question::Backlog(answer));
+        let asked = self.hand_over(Box::new(move |reader| {
+            // Who asked may be gone: a partition that was revoked meanwhile.
+            if !answer.is_closed() {
+                let found = look(reader, &|| answer.is_closed());
+                let _ = answer.send(found);
+            }
+        }));
         Box::pin(async move {
             asked?;
-            answered.await.unwrap_or_else(|_| Err(ended()))
+            answered.await.unwrap_or_else(|_| Err(ReadError("the thread that reads has ended".into())))
         })
     }
 
-    /// Where the record of this claim is in a partition of the task topic.
-    pub(super) async fn find_claim(
-        &self,
-        partition: Partition,
-        from: Offset,
-        (since_ms, until_ms): (i64, i64),
-        claim: ClaimId,
-    ) -> Result<Option<Offset>, ReadError> {
-        let (answer, answered) = oneshot::channel();
-        self.ask(Question::Claim(Sought { partition, from, since_ms, until_ms, claim }, answer))?;
-        answered.await.unwrap_or_else(|_| Err(ended()))
-    }
-
-    /// Hands the question to the thread, which is started for it where there is none.
-    fn ask(&self, mut question: Question) -> Result<(), ReadError> {
+    /// Gives the question to the thread, which is started for it where there is none.
+    fn hand_over(&self, mut question: Question) -> Result<(), ReadError> {
         let mut questions = self.questions.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(sender) = questions.as_ref() {
             match sender.send(question) {
@@ -144,9 +123,9 @@ impl Lookup {
             }
         }
         let client: BaseConsumer<NoGroup> = client_config(&self.config, Role::Lookup, self.max_task)
-            .map_err(|error| ReadError(error.to_string()))?
+            .map_err(unread)?
             .create_with_context(NoGroup)
-            .map_err(|error| ReadError(error.to_string()))?;
+            .map_err(unread)?;
         let (sender, receiver) = unbounded();
         let (tasks, topic) = (self.config.topic.clone(), parking_topic(&self.config.topic));
         let partitions = self.config.partitions;
@@ -155,15 +134,15 @@ impl Lookup {
         thread::Builder::new()
             .name("partita-kafka-lookup".into())
             .spawn(move || serve(reader, &receiver))
-            .map_err(|error| ReadError(error.to_string()))?;
+            .map_err(unread)?;
         let _ = sender.send(question);
         *questions = Some(sender);
         Ok(())
     }
 }
 
-fn ended() -> ReadError {
-    ReadError("the thread that reads has ended".into())
+fn unread(error: impl ToString) -> ReadError {
+    ReadError(error.to_string())
 }
 
 /// The client, and where it is.
@@ -194,32 +173,7 @@ fn serve(mut reader: Reader, questions: &Receiver<Question>) {
                 question
             }
         };
-        // Who asked may be gone: a partition that was revoked meanwhile.
-        match question {
-            Question::Page(page, answer) if !answer.is_closed() => {
-                let _ = answer.send(reader.page(page).map_err(ReadError));
-            }
-            Question::Extent(partition, time_ms, answer) if !answer.is_closed() => {
-                let _ = answer
-                    .send(reader.extent(partition, time_ms).map_err(|error| ReadError(error.to_string())));
-            }
-            Question::Claim(sought, answer) if !answer.is_closed() => {
-                let found = reader.find(sought, || answer.is_closed());
-                let _ = answer.send(found.map_err(ReadError));
-            }
-            Question::Committed(partition, answer) if !answer.is_closed() => {
-                let committed = reader.committed(partition);
-                let _ = answer.send(committed.map_err(|error| ReadError(error.to_string())));
-            }
-            Question::Backlog(answer) if !answer.is_closed() => {
-                let _ = answer.send(reader.backlog().map_err(ReadError));
-            }
-            Question::Page(..)
-            | Question::Extent(..)
-            | Question::Backlog(..)
-            | Question::Committed(..)
-            | Question::Claim(..) => {}
-        }
+        question(&mut reader);
     }
 }
 
@@ -235,26 +189,26 @@ impl Reader {
     }
 
     /// Reads on where it is, or goes where the question is about.
-    fn go(&mut self, partition: Partition, from: Position) -> Result<(), String> {
+    fn go(&mut self, partition: Partition, from: Position) -> Result<(), ReadError> {
         if self.at == Some((partition, from)) {
             return Ok(());
         }
         self.assign(&self.topic.clone(), partition, from.0)
     }
 
-    fn assign(&mut self, topic: &str, partition: Partition, from: u64) -> Result<(), String> {
+    fn assign(&mut self, topic: &str, partition: Partition, from: u64) -> Result<(), ReadError> {
         self.assigned = true;
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition.0 as i32, rdkafka::Offset::Offset(from as i64))
             .and_then(|()| self.client.assign(&list))
-            .map_err(|error| error.to_string())
+            .map_err(unread)
     }
 
     /// Looks through the task topic for the record of a claim.
-    fn find(&mut self, sought: Sought, is_unwanted: impl Fn() -> bool) -> Result<Option<Offset>, String> {
+    fn find(&mut self, sought: Sought, is_unwanted: &dyn Fn() -> bool) -> Result<Option<Offset>, ReadError> {
         let Sought { partition, from, since_ms, until_ms, claim } = sought;
-        let extent = self.extent(partition, Some(until_ms)).map_err(|error| error.to_string())?;
-        let since = self.extent(partition, Some(since_ms)).map_err(|error| error.to_string())?;
+        let extent = self.extent(partition, Some(until_ms)).map_err(unread)?;
+        let since = self.extent(partition, Some(since_ms)).map_err(unread)?;
         // Whichever is later: nothing was appended to this partition under a name for long, perhaps.
         let since = since.at.unwrap_or(since.end).0;
         let (from, until) = (from.0.max(extent.first.0).max(since), extent.at.unwrap_or(extent.end).0);
@@ -287,18 +241,19 @@ impl Reader {
                 Some(Err(error)) => last_error = error.to_string(),
             }
         }
-        Err(format!("partition {partition} of {tasks}: {last_error}"))
+        Err(ReadError(format!("partition {partition} of {tasks}: {last_error}")))
     }
 
-    fn extent(&self, partition: Partition, time_ms: Option<i64>) -> KafkaResult<Extent> {
+    fn extent(&self, partition: Partition, time_ms: Option<i64>) -> Result<Extent, ReadError> {
         let number = partition.0 as i32;
-        let (first, end) = self.client.fetch_watermarks(&self.tasks, number, PATIENCE)?;
+        let (first, end) = self.client.fetch_watermarks(&self.tasks, number, PATIENCE).map_err(unread)?;
         let mut extent =
             Extent { first: Offset(first.max(0) as u64), end: Offset(end.max(0) as u64), at: None };
         if let Some(time_ms) = time_ms {
             let mut list = TopicPartitionList::new();
-            list.add_partition_offset(&self.tasks, number, rdkafka::Offset::Offset(time_ms))?;
-            let found = self.client.offsets_for_times(list, PATIENCE)?;
+            list.add_partition_offset(&self.tasks, number, rdkafka::Offset::Offset(time_ms))
+                .map_err(unread)?;
+            let found = self.client.offsets_for_times(list, PATIENCE).map_err(unread)?;
             let offset = found.elements().first().map(|element| element.offset());
             if let Some(rdkafka::Offset::Offset(offset)) = offset {
                 extent.at = Some(Offset(offset.max(0) as u64));
@@ -307,7 +262,7 @@ impl Reader {
         Ok(extent)
     }
 
-    fn committed(&mut self, partition: Partition) -> KafkaResult<Option<Offset>> {
+    fn committed(&mut self, partition: Partition) -> Result<Option<Offset>, ReadError> {
         let now = Instant::now();
         if let Some((asked, offset)) = self.committed.get(&partition)
             && now.duration_since(*asked) < FRESH
@@ -316,7 +271,7 @@ impl Reader {
         }
         let mut list = TopicPartitionList::new();
         list.add_partition(&self.tasks, partition.0 as i32);
-        let found = self.client.committed_offsets(list, PATIENCE)?;
+        let found = self.client.committed_offsets(list, PATIENCE).map_err(unread)?;
         let offset = match found.elements().first().map(|element| element.offset()) {
             Some(rdkafka::Offset::Offset(offset)) => Some(Offset(offset.max(0) as u64)),
             _ => None,
@@ -325,10 +280,10 @@ impl Reader {
         Ok(offset)
     }
 
-    fn backlog(&self) -> Result<Vec<Reach>, String> {
+    fn backlog(&self) -> Result<Vec<Reach>, ReadError> {
         let mut list = TopicPartitionList::new();
         list.add_partition_range(&self.tasks, 0, self.partitions as i32 - 1);
-        let found = self.client.committed_offsets(list, PATIENCE).map_err(|error| error.to_string())?;
+        let found = self.client.committed_offsets(list, PATIENCE).map_err(unread)?;
         let committed: HashMap<_, _> = found
             .elements()
             .iter()
@@ -338,11 +293,14 @@ impl Reader {
             })
             .collect();
         let all = || (0..self.partitions).map(Partition);
-        let ends = offsets(&self.client, &self.tasks, all(), End::Last, PATIENCE)?;
+        let ends = offsets(&self.client, &self.tasks, all(), End::Last, PATIENCE).map_err(ReadError)?;
         // Where nothing is committed, all that is there waits.
         let fresh = all().filter(|partition| !committed.contains_key(&partition.0));
         let firsts: HashMap<_, _> = if committed.len() < ends.len() {
-            offsets(&self.client, &self.tasks, fresh, End::First, PATIENCE)?.into_iter().collect()
+            offsets(&self.client, &self.tasks, fresh, End::First, PATIENCE)
+                .map_err(ReadError)?
+                .into_iter()
+                .collect()
         } else {
             HashMap::new()
         };
@@ -355,8 +313,12 @@ impl Reader {
         Ok(ends.into_iter().filter_map(reach).collect())
     }
 
-    fn page(&mut self, question: Page) -> Result<JournalPage, String> {
-        let Page { partition, from, read } = question;
+    fn page(
+        &mut self,
+        partition: Partition,
+        from: Position,
+        read: JournalRead,
+    ) -> Result<JournalPage, ReadError> {
         self.go(partition, from)?;
         self.at = None;
         let mut page = JournalPage { next: from, ..JournalPage::default() };
@@ -384,10 +346,7 @@ impl Reader {
                 }
                 Some(Err(KafkaError::PartitionEOF(at))) if at == partition.0 as i32 => {
                     // A leader of a moment ago may not know yet how far its partition is stored; it says so when it is asked.
-                    let (_, end) = self
-                        .client
-                        .fetch_watermarks(&self.topic, at, PATIENCE)
-                        .map_err(|error| error.to_string())?;
+                    let (_, end) = self.client.fetch_watermarks(&self.topic, at, PATIENCE).map_err(unread)?;
                     page.at_end = page.next.0 as i64 >= end;
                 }
                 // Of a question before.
@@ -395,7 +354,7 @@ impl Reader {
                 Some(Err(error)) => last_error = error.to_string(),
             }
             if heard.elapsed() >= PATIENCE {
-                return Err(format!("partition {partition} of {}: {last_error}", self.topic));
+                return Err(ReadError(format!("partition {partition} of {}: {last_error}", self.topic)));
             }
         }
         // After an end it would not be told of the end again.

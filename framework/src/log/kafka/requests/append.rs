@@ -3,7 +3,7 @@
 use super::{
     super::{
         delivery::Target,
-        lookup::Lookup,
+        lookup::{Lookup, Sought},
         producer::{Record, Shared},
     },
     Requests, note, refused,
@@ -151,7 +151,9 @@ impl Append {
     async fn look(&self, claim: RequestClaim) -> Result<Option<Offset>, AppendError> {
         let until_ms = claim.at_ms + (self.requests().times.settled_after() + SLACK).as_millis() as i64;
         let since_ms = claim.at_ms - SLACK.as_millis() as i64;
-        let search = self.lookup.find_claim(self.partition, claim.from, (since_ms, until_ms), claim.id);
+        let sought =
+            Sought { partition: self.partition, from: claim.from, since_ms, until_ms, claim: claim.id };
+        let search = self.lookup.find_claim(sought);
         let found = tokio::time::timeout(SEARCH_WITHIN, search).await.map_err(|_| in_flight())?;
         let found = found.map_err(|error| refused(NotWritten::Away, error.to_string()))?;
         if let Some(offset) = found {
