@@ -26,7 +26,9 @@ pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
 
 fn exit_code(error: &anyhow::Error) -> u8 {
     let is_config = |cause: &(dyn std::error::Error + 'static)| {
-        cause.is::<ConfigError>() || matches!(cause.downcast_ref(), Some(partita::Error::Config(_)))
+        cause.is::<ConfigError>()
+            || matches!(cause.downcast_ref(), Some(partita::Error::Config(_)))
+            || matches!(cause.downcast_ref(), Some(partita_client::Error::Usage(_)))
     };
     if error.chain().any(is_config) { USAGE } else { FAILED }
 }
@@ -42,6 +44,7 @@ mod tests {
         let wrapped: Result<(), _> = Err(partita::Error::from(config()));
         assert_eq!(exit_code(&config().into()), USAGE);
         assert_eq!(exit_code(&wrapped.context("while starting").unwrap_err()), USAGE);
+        assert_eq!(exit_code(&partita_client::Client::new("nonsense").unwrap_err().into()), USAGE);
         assert_eq!(exit_code(&partita::Error::Fatal("x".into()).into()), FAILED);
         assert_eq!(exit_code(&anyhow::anyhow!("x")), FAILED);
     }

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use partita_client::{Client, Task};
 use sha2::{Digest, Sha256};
 use std::{
-    io::{IsTerminal, Read},
+    io::Read,
     path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
@@ -46,7 +46,7 @@ pub(crate) struct Args {
     /// How long a task, or a part of the lines, is tried
     #[arg(long, default_value = "2m", value_parser = humantime::parse_duration)]
     give_up: Duration,
-    /// With --lines: note here how far it has come, and go on from there
+    /// With --lines: note here how far it has come, and go on from there after a run that was cut short
     #[arg(long, requires = "lines", value_name = "FILE")]
     resume: Option<PathBuf>,
 }
@@ -113,9 +113,6 @@ fn read(path: &Path) -> Result<Bytes> {
 /// Shown on a terminal only.
 fn bar(len: u64, template: &str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(len), ProgressDrawTarget::stderr());
-    if !std::io::stderr().is_terminal() {
-        bar.set_draw_target(ProgressDrawTarget::hidden());
-    }
     bar.with_style(ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 

@@ -23,6 +23,8 @@ pub struct MemoryBudget {
     pub decode: MemoryPool,
     /// What a worker knows of the tasks that are parked: their keys, places and reasons, not the tasks themselves.
     pub parked: MemoryPool,
+    /// What the front door remembers of the tasks that did not simply succeed. It can do without.
+    pub states: MemoryPool,
     /// Fetched records that wait for their actor or are being handled; a limit that the consumer keeps by pausing.
     pub fetched: u64,
     /// What the log's client may hold of fetched records before they are delivered.
@@ -46,9 +48,10 @@ impl MemoryBudget {
         }
         let rest = budget - needed;
         Ok(Self {
-            intake: MemoryPool::new("intake", largest + rest / 16 * 7),
+            intake: MemoryPool::new("intake", largest + rest / 64 * 27),
             decode: MemoryPool::new("decode", largest + rest / 8),
             parked: MemoryPool::new("parked", PARKED_LEAST + rest / 16),
+            states: MemoryPool::new("states", rest / 64),
             fetched: largest + rest / 8,
             prefetch: largest + rest / 4,
             total: budget,
@@ -56,8 +59,8 @@ impl MemoryBudget {
     }
 
     /// The pools, as metrics and operators see them.
-    pub fn pools(&self) -> [&MemoryPool; 3] {
-        [&self.intake, &self.decode, &self.parked]
+    pub fn pools(&self) -> [&MemoryPool; 4] {
+        [&self.intake, &self.decode, &self.parked, &self.states]
     }
 
     /// The whole budget in bytes.

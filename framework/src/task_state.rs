@@ -93,7 +93,7 @@ struct Reach {
 
 impl TaskStates {
     pub(crate) fn new(log: Arc<dyn TaskLog>, status: Arc<PipelineStatus>, memory: &MemoryBudget) -> Self {
-        let fates = Mutex::new(Fates::new(memory.parked.clone()));
+        let fates = Mutex::new(Fates::new(memory.states.clone()));
         Self { log, status, fates, values: memory.decode.clone() }
     }
 

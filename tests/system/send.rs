@@ -51,7 +51,7 @@ async fn lines_are_stored_once_and_in_order_whoever_is_killed() {
         assert_eq!(recorded(&client, key, EVENTS / KEYS).await, *expected, "{key}");
     }
     // From the start, without the note: nothing is stored again.
-    std::fs::remove_file(setup.home().join("note.json")).unwrap();
+    assert!(!setup.home().join("note.json").exists(), "there is nothing to go on with");
     let count = async |name| server.metrics().await.unwrap().sum(name).unwrap_or(0.0);
     let (accepted, repeated) = ("partita_tasks_accepted_total", "partita_tasks_repeated_total");
     let before = (count(accepted).await, count(repeated).await);
@@ -83,4 +83,26 @@ async fn files_are_tasks_and_the_same_file_is_one() {
     let missing = setup.run(&["send", "--url", &url, "--key", "files", "/nowhere"]).await.unwrap();
     assert_eq!(missing.code, Some(1));
     assert!(missing.said().contains("/nowhere"), "{}", missing.said());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_interrupted_run_had_rejected_is_not_forgotten_by_the_one_that_goes_on() {
+    let setup = Setup::embedded();
+    let server = setup.start().await.unwrap();
+    let (url, home) = (format!("http://{}", setup.front()), setup.home());
+    let paths = ["first", "second"].map(|name| home.join(name));
+    paths.iter().for_each(|path| std::fs::write(path, format!("{}\n", event("goes on", "x"))).unwrap());
+    let (paths, note) = (paths.each_ref().map(|path| path.to_str().unwrap()), home.join("note"));
+    let half = serde_json::json!({
+        "files": paths, "file": 1, "mark": { "offset": 0, "sha256": "" }, "totals": { "accepted": 5, "rejected": 1 },
+    });
+    std::fs::write(&note, half.to_string()).unwrap();
+    let arguments =
+        ["send", "--lines", "--url", &url, "--resume", note.to_str().unwrap(), paths[0], paths[1]];
+    let went_on = setup.run(&arguments).await.unwrap();
+    assert_eq!(went_on.code, Some(1), "{}", went_on.said());
+    assert!(went_on.stdout.contains("6 events are stored, 1 were rejected"), "{}", went_on.said());
+    assert_eq!(recorded(&server.client(), "goes on", 1).await, "x");
+    let usage = setup.run(&["send", "--url", "nonsense", "--key", "k", paths[0]]).await.unwrap();
+    assert_eq!(usage.code, Some(2), "{}", usage.said());
 }

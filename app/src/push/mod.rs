@@ -33,7 +33,7 @@ use std::{
 const SIGN_ASIDE: usize = 64 << 10;
 /// What is kept of an answer's body, as a reason, in bytes.
 const REASON: usize = 256;
-/// How long a connection may take.
+/// How long a connection may take; less than a whole delivery, so that it is known which of the two took too long.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a header's value may not have as it is (CloudEvents HTTP Protocol Binding, 3.1.3.2); beyond ASCII nothing may.
@@ -57,7 +57,7 @@ impl Target {
         let client = Client::builder()
             .default_headers(headers)
             .timeout(config.timeout)
-            .connect_timeout(CONNECT_TIMEOUT.min(config.timeout))
+            .connect_timeout(CONNECT_TIMEOUT.min(config.timeout / 2))
             // A task goes where the operator said, and nowhere else.
             .redirect(redirect::Policy::none())
             .retry(reqwest::retry::never())
@@ -66,7 +66,7 @@ impl Target {
         Ok(Arc::new(Self { client, url, secrets }))
     }
 
-    /// Whoever answers, for people.
+    /// Whoever answers, for people: a URL may have secrets in it.
     fn name(&self) -> String {
         format!("{} (handler.http.url)", self.url.host_str().unwrap_or_default())
     }
@@ -96,7 +96,7 @@ impl TaskHandler for Push {
 
     async fn handle(&mut self, task: Task<Bytes>, ctx: &TaskContext) -> Result<(), TaskError> {
         let target = &self.target;
-        let id = format!("{}/{}-{}", ctx.topic(), ctx.partition(), ctx.offset());
+        let id = format!("{}/{}-{}", ctx.fence().topic_id, ctx.partition(), ctx.offset());
         let mut headers = event(&task, ctx);
         set(&mut headers, "webhook-id", &id);
         set(&mut headers, "partita-attempt", &ctx.attempt().to_string());

@@ -1,14 +1,19 @@
 //! Lines on their way: a part after the other, each settled before the next, so that the order of each key is kept.
 
-use super::{Args, bar, println, progress::Progress};
+use super::{
+    Args, bar, println,
+    progress::{Mark, Progress, Totals},
+};
 use crate::failure::FAILED;
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use bytes::Bytes;
 use indicatif::ProgressBar;
+use partita::config::ConfigError;
 use partita_client::Client;
+use sha2::{Digest, Sha256};
 use std::{
     fs::File,
-    io::{self, BufRead, BufReader, Seek, SeekFrom},
+    io::{self, BufRead, BufReader},
     path::Path,
     process::ExitCode,
 };
@@ -19,34 +24,34 @@ const BYTES: usize = 4 << 20;
 
 /// Sends all files.
 pub(super) async fn run(args: &Args, client: &Client) -> Result<ExitCode> {
-    ensure!(
-        args.resume.is_none() || args.files.iter().all(|file| file != Path::new("-")),
-        "--resume is for files: standard input cannot be gone back to"
-    );
+    if args.resume.is_some() && args.files.iter().any(|file| file == Path::new("-")) {
+        return Err(ConfigError("--resume is for files: standard input cannot be gone back to".into()).into());
+    }
     let mut progress = Progress::open(args.resume.as_deref(), &args.files)?;
-    let mut sent = Sent { bar: bar(0, "{human_pos} events, {per_sec}"), accepted: 0, rejected: 0 };
+    let mut sent = Sent { bar: bar(0, "{human_pos} events, {per_sec}"), totals: progress.totals() };
     for (file, path) in args.files.iter().enumerate() {
         let Some(start) = progress.start(file) else { continue };
-        let mut reader = Reader::open(path, start).with_context(|| path.display().to_string())?;
+        let mut reader = Reader::open(path, &start).with_context(|| path.display().to_string())?;
         loop {
             let part = reader.part().with_context(|| path.display().to_string())?;
             if part.is_empty() {
                 break;
             }
             sent.part(client, path, &part).await?;
-            progress.reached(file, reader.offset)?;
+            progress.reached(file, reader.mark(), sent.totals)?;
         }
-        progress.reached(file + 1, 0)?;
+        progress.reached(file + 1, Mark::default(), sent.totals)?;
     }
-    sent.bar.finish_and_clear();
-    println(&format!("{} events are stored, {} were rejected", sent.accepted, sent.rejected));
-    Ok(if sent.rejected == 0 { ExitCode::SUCCESS } else { FAILED.into() })
+    progress.finish()?;
+    let Sent { bar, totals: Totals { accepted, rejected } } = sent;
+    bar.finish_and_clear();
+    println(&format!("{accepted} events are stored, {rejected} were rejected"));
+    Ok(if rejected == 0 { ExitCode::SUCCESS } else { FAILED.into() })
 }
 
 struct Sent {
     bar: ProgressBar,
-    accepted: u64,
-    rejected: u64,
+    totals: Totals,
 }
 
 impl Sent {
@@ -61,8 +66,8 @@ impl Sent {
                 eprintln!("{}:{number}: {}: {}", path.display(), rejected.code, rejected.detail);
             });
         }
-        self.accepted += outcome.accepted;
-        self.rejected += outcome.rejected.len() as u64;
+        self.totals.accepted += outcome.accepted;
+        self.totals.rejected += outcome.rejected.len() as u64;
         self.bar.inc(part.len() as u64);
         Ok(())
     }
@@ -70,57 +75,57 @@ impl Sent {
 
 /// A line that is not empty.
 struct Line {
-    /// From 1, where it was read from the start.
+    /// From 1.
     number: u64,
     text: Bytes,
 }
 
 struct Reader {
     input: Box<dyn BufRead>,
-    /// Bytes that were read.
+    /// Bytes that were read, and their digest.
     offset: u64,
+    digest: Sha256,
+    /// Lines that were.
     number: u64,
 }
 
 impl Reader {
-    fn open(path: &Path, start: u64) -> io::Result<Self> {
-        let mut input: Box<dyn BufRead> = if path == Path::new("-") {
+    /// Opens a file and goes to `start`, before which must stand what stood there.
+    fn open(path: &Path, start: &Mark) -> io::Result<Self> {
+        let input: Box<dyn BufRead> = if path == Path::new("-") {
             Box::new(BufReader::new(io::stdin()))
         } else {
-            Box::new(BufReader::new(File::open(path)?))
+            Box::new(BufReader::with_capacity(256 << 10, File::open(path)?))
         };
-        let mut number = 0;
-        if path != Path::new("-") {
-            // The lines before are counted, so that those after have their numbers.
-            let mut before = BufReader::new(File::open(path)?);
-            let (mut read, mut line) = (0, Vec::new());
-            while read < start {
-                line.clear();
-                let length = before.read_until(b'\n', &mut line)?;
-                if length == 0 {
-                    return Err(io::Error::other("the file is shorter than it was"));
-                }
-                read += length as u64;
-                number += 1;
-            }
-            let mut file = File::open(path)?;
-            file.seek(SeekFrom::Start(start))?;
-            input = Box::new(BufReader::with_capacity(256 << 10, file));
+        let mut reader = Self { input, offset: 0, digest: Sha256::new(), number: 0 };
+        while reader.offset < start.offset && reader.line()?.is_some() {}
+        if start.offset > 0 && reader.mark() != *start {
+            return Err(io::Error::other(
+                "it is not the file any more of which a part was sent: remove the note of --resume to begin from the start",
+            ));
         }
-        Ok(Self { input, offset: start, number })
+        Ok(reader)
+    }
+
+    /// Where it is.
+    fn mark(&self) -> Mark {
+        Mark { offset: self.offset, sha256: hex::encode(self.digest.clone().finalize()) }
+    }
+
+    fn line(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut text = Vec::new();
+        let length = self.input.read_until(b'\n', &mut text)?;
+        self.digest.update(&text);
+        self.offset += length as u64;
+        self.number += 1;
+        Ok((length > 0).then_some(text))
     }
 
     /// The next lines; none at the end.
     fn part(&mut self) -> io::Result<Vec<Line>> {
         let (mut part, mut bytes) = (Vec::new(), 0);
         while part.len() < LINES && bytes < BYTES {
-            let mut text = Vec::new();
-            let length = self.input.read_until(b'\n', &mut text)?;
-            if length == 0 {
-                break;
-            }
-            self.offset += length as u64;
-            self.number += 1;
+            let Some(text) = self.line()? else { break };
             let trimmed = text.trim_ascii();
             if !trimmed.is_empty() {
                 bytes += trimmed.len();
@@ -128,5 +133,29 @@ impl Reader {
             }
         }
         Ok(part)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_gone_on_with_where_it_was_if_it_is_the_same_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events");
+        std::fs::write(&path, "one\n\ntwo\n").unwrap();
+        let mut reader = Reader::open(&path, &Mark::default()).unwrap();
+        assert_eq!(reader.line().unwrap().as_deref(), Some(&b"one\n"[..]));
+        let mark = reader.mark();
+        std::fs::write(&path, "one\n\ntwo\nthree").unwrap();
+        let rest = Reader::open(&path, &mark).unwrap().part().unwrap();
+        let rest: Vec<_> = rest.iter().map(|line| (line.number, &line.text[..])).collect();
+        assert_eq!(rest, [(3, &b"two"[..]), (4, b"three")]);
+        for other in ["One\n\ntwo\n", "on", ""] {
+            std::fs::write(&path, other).unwrap();
+            let error = Reader::open(&path, &mark).err().unwrap().to_string();
+            assert!(error.contains("--resume"), "{other}: {error}");
+        }
     }
 }

@@ -133,9 +133,9 @@ impl Answer {
             detail: String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned(),
         });
         match status.as_u16() {
-            408 | 425 | 429 | 503 => Next::Later(problem.to_string(), after),
-            // An earlier attempt is under way, or nobody knows what became of it.
-            409 => Next::Unknown(problem.to_string(), after),
+            425 | 429 | 503 => Next::Later(problem.to_string(), after),
+            // An earlier attempt is under way, or nobody knows what became of it. A 408 may be a proxy's.
+            408 | 409 => Next::Unknown(problem.to_string(), after),
             400..=499 => Next::Never(problem),
             _ => Next::Unknown(problem.to_string(), after),
         }

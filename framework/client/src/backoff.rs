@@ -6,18 +6,19 @@ const FIRST: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(10);
 
 pub(crate) struct Backoff {
-    until: Instant,
+    /// `None`: for ever.
+    until: Option<Instant>,
     next: Duration,
 }
 
 impl Backoff {
     pub(crate) fn new(patience: Duration) -> Self {
-        Self { until: Instant::now() + patience, next: FIRST }
+        Self { until: Instant::now().checked_add(patience), next: FIRST }
     }
 
     /// What is left of patience.
     pub(crate) fn left(&self) -> Duration {
-        self.until.saturating_duration_since(Instant::now())
+        self.until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()))
     }
 
     /// Waits, or says that there is no time left.
@@ -25,7 +26,7 @@ impl Backoff {
         let own = self.next.mul_f64(0.5 + rand::random::<f64>() / 2.0);
         self.next = (self.next * 2).min(LONGEST);
         let wait = after.map_or(own, |after| after.max(own.min(FIRST)));
-        if Instant::now() + wait > self.until {
+        if wait > self.left() {
             return false;
         }
         tokio::time::sleep(wait).await;

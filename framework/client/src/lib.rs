@@ -51,6 +51,9 @@ pub enum Error {
     /// It may have been stored or not, and could not be found out for as long as it was tried. Send it again under the same name.
     #[error("it is not known whether it is stored: {0}")]
     Unknown(String),
+    /// A question was not answered for as long as it was asked.
+    #[error("no answer within the time: {0}")]
+    NoAnswer(String),
 }
 
 /// A task to send.
@@ -143,12 +146,17 @@ impl Client {
     /// The same, once it is done, parked, rejected or dropped, or after `timeout` (at most 5 minutes).
     pub async fn wait(&self, receipt: &Receipt, timeout: Duration) -> Result<TaskState, Error> {
         let query = format!("?wait=done&timeout={}ms", timeout.as_millis());
-        self.ask(receipt, &query, self.patience + timeout).await
+        self.ask(receipt, &query, self.patience.saturating_add(timeout)).await
     }
 
     async fn ask(&self, receipt: &Receipt, query: &str, patience: Duration) -> Result<TaskState, Error> {
         let url = self.url(&format!("v1/tasks/{}-{}{query}", receipt.partition, receipt.offset))?;
-        self.until_settled(patience, || self.http.get(url.clone()), |answer| answer.state()).await
+        let answer =
+            self.until_settled(patience, || self.http.get(url.clone()), |answer| answer.state()).await;
+        answer.map_err(|error| match error {
+            Error::GaveUp(why) | Error::Unknown(why) => Error::NoAnswer(why),
+            error => error,
+        })
     }
 
     fn url(&self, path: &str) -> Result<Url, Error> {
@@ -165,11 +173,7 @@ impl Client {
         let mut backoff = Backoff::new(patience);
         let mut maybe_stored = false;
         loop {
-            let mut request = request();
-            if let Some(token) = &self.token {
-                request = request.header(AUTHORIZATION, token.clone());
-            }
-            let answer = Answer::within(backoff.left(), request).await;
+            let answer = Answer::within(backoff.left(), self.shown(request())).await;
             if let Some(settled) = settled(&answer) {
                 return Ok(settled);
             }
@@ -190,11 +194,15 @@ impl Client {
     /// A request with these lines, each a CloudEvent.
     fn post_lines(&self, body: Bytes) -> Result<RequestBuilder, Error> {
         let request = self.http.post(self.url("v1/tasks")?).header(CONTENT_TYPE, "application/x-ndjson");
-        let request = match &self.token {
+        Ok(self.shown(request).body(body))
+    }
+
+    /// The request with the token, if there is one.
+    fn shown(&self, request: RequestBuilder) -> RequestBuilder {
+        match &self.token {
             Some(token) => request.header(AUTHORIZATION, token.clone()),
             None => request,
-        };
-        Ok(request.body(body))
+        }
     }
 }
 
@@ -231,6 +239,10 @@ mod tests {
             ("", true),
             ("HTTP/1.1 409 Conflict\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", true),
             ("HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", true),
+            (
+                "HTTP/1.1 503 Busy\r\nRetry-After: 18446744073709551615\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+                false,
+            ),
             ("HTTP/1.1 503 Busy\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", false),
         ] {
             let began = Instant::now();
@@ -241,5 +253,12 @@ mod tests {
         }
         let silent = door("");
         assert!(matches!(silent.send_lines(&["{}".into()]).await, Err(Error::Unknown(_))));
+        let receipt =
+            Receipt { id: "0-0".into(), topic: "t".into(), partition: 0, offset: 0, repeated: false };
+        assert!(matches!(silent.state(&receipt).await, Err(Error::NoAnswer(_))));
+        // Nothing is too long to wait for.
+        let patient =
+            door("HTTP/1.1 404 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").patience(Duration::MAX);
+        assert!(matches!(patient.wait(&receipt, Duration::MAX).await, Err(Error::Refused(_))));
     }
 }

@@ -98,12 +98,18 @@ impl Backlog {
         let many = bounds.tasks.is_some_and(|bound| tasks as f64 > bound as f64 * share);
         let old = bounds.age.is_some_and(|bound| age > bound.mul_f64(share));
         self.is_refusing = many || old;
-        self.is_refusing.then(|| Behind { tasks, age, retry_after: self.retry_after(bounds) })
+        let retry_after = || self.retry_after(bounds.tasks.filter(|_| !old));
+        self.is_refusing.then(|| Behind { tasks, age, retry_after: retry_after() })
     }
 
-    fn retry_after(&self, bounds: BacklogBounds) -> Duration {
-        // Too old: about what is there now has to end first, less what may stay.
-        let allowed = bounds.tasks.map_or(0.0, |bound| bound as f64 * 0.9);
+    /// Whether it was by then, the last time it was judged.
+    pub fn is_refusing(&self) -> bool {
+        self.is_refusing
+    }
+
+    /// `may_stay`: so many of its tasks do not have to end first; of one that is too old, about all that are there now do.
+    fn retry_after(&self, may_stay: Option<u64>) -> Duration {
+        let allowed = may_stay.map_or(0.0, |bound| bound as f64 * 0.9);
         let excess = (self.tasks() as f64 - allowed).max(1.0);
         let seconds = if self.rate > 0.0 { excess / self.rate } else { f64::MAX };
         Duration::try_from_secs_f64(seconds.ceil()).unwrap_or(LATEST).clamp(SOONEST, LATEST)
@@ -158,6 +164,22 @@ mod tests {
         assert_eq!(behind, Behind { tasks: 85, age: s(101), retry_after: LATEST });
         backlog.observe(Offset(6), Offset(90), s(112));
         assert_eq!(backlog.judge(AGE, s(112)), None, "the next one came later");
+    }
+
+    #[test]
+    fn of_two_bounds_the_one_that_is_exceeded_says_how_long_to_wait() {
+        let mut backlog = Backlog::default();
+        let both = BacklogBounds { tasks: Some(100_000), age: Some(s(100)) };
+        for second in 0..=200 {
+            backlog.observe(Offset(second), Offset(second.max(150) + 40), s(second));
+        }
+        assert_eq!(backlog.judge(both, s(200)), None);
+        for second in 201..=310 {
+            backlog.observe(Offset(200), Offset(240), s(second));
+        }
+        backlog.observe(Offset(201), Offset(240), s(311));
+        let behind = backlog.judge(both, s(311)).unwrap();
+        assert!(behind.retry_after > s(30), "39 tasks, hardly one in a second: {behind:?}");
     }
 
     #[test]

@@ -86,7 +86,7 @@ pub struct EmbeddedConfig {
     /// How long a task is kept after its offset was committed.
     #[serde(with = "humantime_serde")]
     pub retention: Duration,
-    /// How long an idempotency key is remembered at least; at most it is twice as long.
+    /// How long an idempotency key is remembered at least.
     #[serde(with = "humantime_serde")]
     pub idempotency_window: Duration,
 }
@@ -124,7 +124,7 @@ pub struct KafkaConfig {
     /// How long an append may take before its outcome is reported as unknown (504).
     #[serde(with = "humantime_serde")]
     pub append_timeout: Duration,
-    /// How long an idempotency key is remembered at least; at most it is twice as long.
+    /// How long an idempotency key is remembered at least.
     #[serde(with = "humantime_serde")]
     pub idempotency_window: Duration,
     /// Where a front door keeps what it has read of the journal of requests, `<topic>.requests`. It may be lost: then all of it is read again.

@@ -68,10 +68,11 @@ fn check(config: &Config) -> Result<(), Finding> {
     check_log(config)?;
     check_times(config)?;
     check_counts(config)?;
-    ensure(config.admin.token.as_deref() != Some(""), "admin.token", || {
+    let is_blank = |token: &Option<String>| token.as_deref().is_some_and(|token| token.trim().is_empty());
+    ensure(!is_blank(&config.admin.token), "admin.token", || {
         "is empty\nhelp: unset it to ask for none, or set a long random one".into()
     })?;
-    ensure(config.front_door.token.as_deref() != Some(""), "front_door.token", || {
+    ensure(!is_blank(&config.front_door.token), "front_door.token", || {
         "is empty\nhelp: unset it to ask for none, or set a long random one (`partita token`)".into()
     })?;
     let door = &config.front_door;

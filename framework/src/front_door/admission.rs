@@ -25,22 +25,24 @@ pub(super) fn admit(
         LogHealth::Mismatch(_) => LogState::Mismatch,
     };
     let admission = Admission { draining, log: state, partition, reserved };
-    admission.admit().map_err(|refusal| match partition {
-        PartitionHealth::Behind(behind) if refusal.code == RefusalCode::PartitionBehind => is_behind(behind),
-        _ => refused(refusal.code, health),
+    admission.admit().map_err(|refusal| {
+        refused(refusal.code, partition, health).after(refusal.retry_after.as_secs() as u32)
     })
 }
 
-fn is_behind(Behind { tasks, age, retry_after }: Behind) -> Problem {
+fn is_behind(Behind { tasks, age, .. }: Behind) -> Problem {
     let detail = format!(
         "{tasks} tasks of this key's partition have not ended, the oldest has waited for {} s: more than front_door.backlog_tasks or \
          front_door.backlog_age allows; other partitions go on",
         age.as_secs()
     );
-    Problem::new(ProblemCode::PartitionBehind, detail).after(retry_after.as_secs() as u32)
+    Problem::new(ProblemCode::PartitionBehind, detail)
 }
 
-fn refused(code: RefusalCode, health: LogHealth) -> Problem {
+fn refused(code: RefusalCode, partition: PartitionHealth, health: LogHealth) -> Problem {
+    if let (RefusalCode::PartitionBehind, PartitionHealth::Behind(behind)) = (code, partition) {
+        return is_behind(behind);
+    }
     match (code, health) {
         (
             RefusalCode::LogAway | RefusalCode::LogFull | RefusalCode::LogMismatch,

@@ -167,13 +167,14 @@ impl RequestBody {
 
     fn is_fast_enough(&self) -> Result<(), Problem> {
         // One that said how large it is holds memory for all of it.
-        let rate = self.rate.max(self.declared.unwrap_or(0) / LONGEST.as_secs());
-        let waited = self.waited;
+        let for_its_size = self.declared.unwrap_or(0) / LONGEST.as_secs();
+        let (rate, waited) = (self.rate.max(for_its_size), self.waited);
         if self.rate == 0 || waited < GRACE || self.received as f64 >= rate as f64 * waited.as_secs_f64() {
             return Ok(());
         }
         let detail = format!(
-            "the body came with fewer than {rate} bytes a second (front_door.min_body_rate): {} in {} s",
+            "the body came with fewer than {rate} bytes a second ({}): {} in {} s",
+            if rate > self.rate { "half an hour for the size it said" } else { "front_door.min_body_rate" },
             self.received,
             waited.as_secs()
         );

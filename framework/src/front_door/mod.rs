@@ -30,6 +30,7 @@ mod receive;
 mod refuse;
 mod request_id;
 mod server;
+mod stamp;
 mod task_head;
 #[cfg(test)]
 mod tests;

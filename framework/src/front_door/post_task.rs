@@ -21,6 +21,7 @@ use crate::log::{PayloadHash, Receipt};
 use actix_web::{
     HttpRequest, HttpResponse,
     body::BoxBody,
+    dev::Payload,
     http::{
         ConnectionType, Method, StatusCode,
         header::{CONTENT_TYPE, EXPECT, HeaderValue},
@@ -35,8 +36,16 @@ pub(super) fn is_own(path: &str) -> bool {
 }
 
 /// Serves the interface's description.
-pub(super) async fn description(door: web::Data<Door>, request: HttpRequest) -> HttpResponse {
-    openapi::get(&door, &request)
+pub(super) async fn description(
+    door: web::Data<Door>,
+    request: HttpRequest,
+    payload: web::Payload,
+) -> HttpResponse {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return openapi::get(&door, &request);
+    }
+    let problem = Problem::method_not_allowed("GET, HEAD");
+    stray(door.into_inner(), meter::OPENAPI_ROUTE, &problem, &request, payload.into_inner()).await
 }
 
 /// Serves everything below `/v1/tasks`.
@@ -56,7 +65,7 @@ pub(super) async fn tasks(
             Method::POST => {}
             _ => {
                 let problem = Problem::method_not_allowed("GET, HEAD, POST");
-                return stray(door, meter::TASK_ROUTE, &problem, &request, payload).await;
+                return stray(door, meter::TASK_ROUTE, &problem, &request, payload.into_inner()).await;
             }
         }
     }
@@ -65,7 +74,7 @@ pub(super) async fn tasks(
         (true, false) => events::post(door, request, payload).await,
         (false, _) => {
             let route = if names_key { meter::TASK_ROUTE } else { meter::EVENTS_ROUTE };
-            stray(door, route, &Problem::method_not_allowed("POST"), &request, payload).await
+            stray(door, route, &Problem::method_not_allowed("POST"), &request, payload.into_inner()).await
         }
     }
 }
@@ -157,18 +166,19 @@ pub(super) async fn not_found(
 ) -> HttpResponse {
     let problem =
         Problem::new(ProblemCode::NotFound, "no route has this path; tasks go to POST /v1/tasks/{key}");
-    stray(door.into_inner(), meter::NO_ROUTE, &problem, &request, payload).await
+    stray(door.into_inner(), meter::NO_ROUTE, &problem, &request, payload.into_inner()).await
 }
 
-async fn stray(
+/// A refusal of what is no task.
+pub(super) async fn stray(
     door: Arc<Door>,
     route: &'static str,
     problem: &Problem,
     request: &HttpRequest,
-    payload: web::Payload,
+    payload: Payload,
 ) -> HttpResponse {
     door.meter.stray(route, request.method(), problem.code);
     let id = RequestId::of(request.headers());
-    let body = RequestBody::new(payload.into_inner(), request, door.body_timeout, &door.cut);
+    let body = RequestBody::new(payload, request, door.body_timeout, &door.cut);
     refuse(problem, &id, body, request.headers().contains_key(EXPECT)).await
 }

@@ -73,7 +73,7 @@ problems! {
     MethodNotAllowed, "method_not_allowed", 405, None, "The method is not allowed here";
     IdempotencyKeyInFlight, "idempotency_key_in_flight", 409, Some(1), "A request with this idempotency key is under way";
     IdempotencyKeyReused, "idempotency_key_reused", 422, None, "The idempotency key belongs to another payload";
-    BodyTimeout, "body_timeout", 408, None, "The body stopped coming";
+    BodyTimeout, "body_timeout", 408, None, "The body stopped coming, or comes too slowly";
     TooLarge, "too_large", 413, None, "The task is larger than limits.max_task";
     BatchTooLarge, "batch_too_large", 413, None, "The document with the tasks is too large";
     UnsupportedMediaType, "unsupported_media_type", 415, None, "The media type is not one of a task's";

@@ -24,7 +24,7 @@ use actix_web::{
     App, HttpMessage,
     body::{BoxBody, MessageBody},
     dev::{AppConfig, Server, ServerHandle, ServiceRequest, ServiceResponse, fn_service},
-    http::{Method, StatusCode, header::CONTENT_TYPE},
+    http::{Method, StatusCode, header::ACCESS_CONTROL_REQUEST_METHOD},
     middleware::{Condition, Next, from_fn},
     web::{self, ServiceConfig},
 };
@@ -205,10 +205,11 @@ async fn refused_origins(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, actix_web::Error> {
+    // Whatever else is refused, a route has refused.
+    let asks =
+        *request.method() == Method::OPTIONS && request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
     let response = next.call(request).await?.map_into_boxed_body();
-    let is_problem =
-        response.headers().get(CONTENT_TYPE).is_some_and(|value| value == "application/problem+json");
-    if response.status() != StatusCode::BAD_REQUEST || is_problem {
+    if !asks || response.status() != StatusCode::BAD_REQUEST {
         return Ok(response);
     }
     let detail = "pages of this origin may not do this (front_door.cors_origins)";
@@ -231,9 +232,10 @@ async fn others_enter(
             Ok(Some(caller)) => _ = request.extensions_mut().insert(caller),
             Ok(None) => {}
             Err(problem) => {
-                door.meter.stray(NO_ROUTE, request.method(), problem.code);
-                let response = problem.respond(request.request());
-                return Ok(request.into_response(response));
+                let (request, payload) = request.into_parts();
+                let response =
+                    post_task::stray(door.into_inner(), NO_ROUTE, &problem, &request, payload).await;
+                return Ok(ServiceResponse::new(request, response));
             }
         }
     }

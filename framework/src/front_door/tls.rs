@@ -1,5 +1,6 @@
 //! TLS: the certificate and its key, read again when their files have changed, and whose certificates clients must have.
 
+use super::stamp::{LOOK, Stamp};
 use crate::{Error, config::ConfigError, config::FrontDoorConfig};
 use rustls::{
     RootCertStore, ServerConfig,
@@ -9,14 +10,11 @@ use rustls::{
     sign::CertifiedKey,
 };
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::Instant,
 };
-
-/// How often the files are looked at, at most.
-const LOOK: Duration = Duration::from_secs(1);
 
 /// What the listener speaks TLS with; `None` where it does not.
 pub(super) fn server_config(config: &FrontDoorConfig) -> Result<Option<ServerConfig>, Error> {
@@ -69,16 +67,14 @@ struct Renewed {
 #[derive(Debug)]
 struct State {
     certified: Arc<CertifiedKey>,
-    stamps: [Stamp; 2],
+    /// `None`: they could not be looked at.
+    stamps: Option<[Stamp; 2]>,
     looked: Instant,
 }
 
-/// What tells one state of a file from another.
-type Stamp = (SystemTime, u64);
-
 impl Renewed {
     fn new(certificate: &Path, key: &Path, provider: Arc<CryptoProvider>) -> Result<Self, String> {
-        let stamps = stamps(certificate, key).unwrap_or([(SystemTime::UNIX_EPOCH, 0); 2]);
+        let stamps = stamps(certificate, key).ok();
         let certified = Arc::new(read(certificate, key, &provider)?);
         let state = Mutex::new(State { certified, stamps, looked: Instant::now() });
         Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), provider, state })
@@ -89,14 +85,14 @@ impl Renewed {
         if state.looked.elapsed() >= LOOK {
             state.looked = Instant::now();
             if let Ok(stamps) = stamps(&self.certificate, &self.key)
-                && stamps != state.stamps
+                && Some(stamps) != state.stamps
             {
                 // Certificate and key are two files: one of them alone may have been written so far.
                 match read(&self.certificate, &self.key, &self.provider) {
                     Ok(certified) => {
                         tracing::info!(path = %self.certificate.display(), "the TLS certificate was read again");
                         state.certified = Arc::new(certified);
-                        state.stamps = stamps;
+                        state.stamps = Some(stamps);
                     }
                     Err(error) => tracing::error!(
                         error,
@@ -116,8 +112,7 @@ impl ResolvesServerCert for Renewed {
 }
 
 fn stamps(certificate: &Path, key: &Path) -> io::Result<[Stamp; 2]> {
-    let stamp = |path: &Path| fs::metadata(path).and_then(|meta| Ok((meta.modified()?, meta.len())));
-    Ok([stamp(certificate)?, stamp(key)?])
+    Ok([Stamp::of(certificate)?, Stamp::of(key)?])
 }
 
 fn read(certificate: &Path, key: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, String> {

@@ -62,6 +62,7 @@ async fn look(backlogs: Arc<Backlogs>, log: Arc<dyn TaskLog>, bounds: BacklogBou
                 for reach in reaches {
                     if let Some(watched) = partitions.get_mut(reach.partition.0 as usize) {
                         watched.backlog.observe(reach.committed.unwrap_or(reach.first), reach.end, now);
+                        watched.seen = now;
                     }
                 }
                 let behind = partitions.iter_mut().map(|watched| watched.judge(bounds, now)).collect();
@@ -76,7 +77,8 @@ async fn look(backlogs: Arc<Backlogs>, log: Arc<dyn TaskLog>, bounds: BacklogBou
 struct Watched {
     partition: u32,
     backlog: Backlog,
-    is_behind: bool,
+    /// When the log knew of it.
+    seen: Duration,
     tasks: Gauge,
     age: Gauge,
 }
@@ -85,15 +87,19 @@ impl Watched {
     fn new(log: &Arc<dyn TaskLog>, partition: u32) -> Self {
         let gauge = |name: &'static str| gauge!(name, "topic" => log.topic().to_owned(), "partition" => partition.to_string());
         let (tasks, age) = (gauge(PARTITION_BACKLOG_TASKS), gauge(PARTITION_BACKLOG_AGE_SECONDS));
-        Self { partition, backlog: Backlog::default(), is_behind: false, tasks, age }
+        Self { partition, backlog: Backlog::default(), seen: Duration::ZERO, tasks, age }
     }
 
     fn judge(&mut self, bounds: BacklogBounds, now: Duration) -> Option<Behind> {
+        if now.saturating_sub(self.seen) > STALE {
+            return None;
+        }
+        let was_behind = self.backlog.is_refusing();
         let behind = self.backlog.judge(bounds, now);
         self.tasks.set(self.backlog.tasks() as f64);
         self.age.set(self.backlog.age(now).as_secs_f64());
         let partition = self.partition;
-        match (self.is_behind, behind) {
+        match (was_behind, behind) {
             (false, Some(Behind { tasks, age, .. })) => {
                 tracing::warn!(
                     partition,
@@ -107,7 +113,6 @@ impl Watched {
             }
             _ => {}
         }
-        self.is_behind = behind.is_some();
         behind
     }
 }

@@ -67,9 +67,25 @@ impl Fates {
         offset: Offset,
         committed: Offset,
     ) -> Result<Option<Found>, ReadError> {
-        let journal = self.journals.entry(partition).or_default();
-        // A reading that was cut short has forgotten its beginning; and what an operator went back behind may end in another way.
-        if journal.partial || committed < journal.covered {
+        // Out of the others, which make room where there is none.
+        let mut journal = self.journals.remove(&partition).unwrap_or_default();
+        let found = self.look(&mut journal, log, partition, offset, committed).await;
+        if !journal.partial {
+            self.journals.insert(partition, journal);
+        }
+        found
+    }
+
+    async fn look(
+        &mut self,
+        journal: &mut Journal,
+        log: &Arc<dyn TaskLog>,
+        partition: Partition,
+        offset: Offset,
+        committed: Offset,
+    ) -> Result<Option<Found>, ReadError> {
+        // What an operator went back behind may end in another way.
+        if committed < journal.covered {
             *journal = Journal::default();
         }
         let known = journal.tasks.get(&offset).copied();
@@ -89,13 +105,12 @@ impl Fates {
             }
             journal.next = page.next;
             if !journal.reserve(&self.pool) {
+                self.journals.clear();
+            }
+            if !journal.reserve(&self.pool) {
                 // Read from its beginning at each question, and nothing of it kept.
                 let latest = journal.latest;
                 *journal = Journal { next: page.next, latest, partial: true, ..Journal::default() };
-            }
-            if page.at_end && journal.partial {
-                self.journals.remove(&partition);
-                return Ok(wanted);
             }
             if page.at_end {
                 journal.covered = journal.covered.max(committed);

@@ -1,20 +1,20 @@
 //! The file of tokens: TOML, and no token itself is in it.
 
-use super::{Caller, Grant, Hash, Verb};
+use super::{
+    super::stamp::{LOOK, Stamp},
+    Caller, Grant, Hash, Verb,
+};
 use bytesize::ByteSize;
 use partita_core::Rate;
 use serde::Deserialize;
 use std::{
     collections::HashSet,
     fs,
-    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::Instant,
 };
 
-/// How often it is looked at.
-const LOOK: Duration = Duration::from_secs(1);
 /// The longest name of a token, in bytes: it is shown to its owner and to operators.
 const LONGEST_NAME: usize = 64;
 
@@ -42,9 +42,6 @@ fn write() -> Vec<Verb> {
     vec![Verb::Write]
 }
 
-/// What tells one state of a file from another.
-type Stamp = (SystemTime, u64, u64);
-
 /// The tokens of a file, as they were when it was last looked at.
 #[derive(Debug)]
 pub(super) struct TokenFile {
@@ -60,7 +57,7 @@ impl TokenFile {
     /// Reads it, or says what is wrong with it.
     pub(super) fn read(path: &Path) -> Result<Self, String> {
         let wrong = |error: String| format!("front_door.tokens_file: {}: {error}", path.display());
-        let stamp = stamp(path).map_err(|error| wrong(error.to_string()))?;
+        let stamp = Stamp::of(path).map_err(|error| wrong(error.to_string()))?;
         let text = fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
         let grants = parse(&text).map_err(wrong)?;
         let tokens = grants.into_iter().map(|(hash, grant)| (hash, Arc::new(Caller::new(grant)))).collect();
@@ -71,7 +68,7 @@ impl TokenFile {
     pub(super) fn tokens(&mut self) -> &[(Hash, Arc<Caller>)] {
         if self.looked.elapsed() >= LOOK {
             self.looked = Instant::now();
-            match stamp(&self.path) {
+            match Stamp::of(&self.path) {
                 Ok(stamp) if stamp != self.stamp => self.read_again(),
                 Ok(_) => self.missing = false,
                 Err(error) if !self.missing => {
@@ -108,11 +105,6 @@ impl TokenFile {
     }
 }
 
-fn stamp(path: &Path) -> std::io::Result<Stamp> {
-    let meta = fs::metadata(path)?;
-    Ok((meta.modified()?, meta.len(), meta.ino()))
-}
-
 fn parse(text: &str) -> Result<Vec<(Hash, Grant)>, String> {
     let Text { token } = toml::from_str(text).map_err(|error| error.to_string())?;
     let (mut names, mut hashes) = (HashSet::new(), HashSet::new());
@@ -147,14 +139,9 @@ fn parse(text: &str) -> Result<Vec<(Hash, Grant)>, String> {
         .collect()
 }
 
-fn hash(hex: &str) -> Option<Hash> {
-    let mut hash = [0; 32];
-    if hex.len() != 64 || !hex.is_ascii() {
-        return None;
-    }
-    for (byte, digits) in hash.iter_mut().zip(hex.as_bytes().chunks(2)) {
-        *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
-    }
+fn hash(digits: &str) -> Option<Hash> {
+    let mut hash = Hash::default();
+    hex::decode_to_slice(digits, &mut hash).ok()?;
     Some(hash)
 }
 
@@ -184,6 +171,7 @@ mod tests {
         for (text, named) in [
             (token(""), "sha256"),
             (token("sha256 = \"abc\""), "64 hexadecimal digits"),
+            (token(&SHA.replace("ba", "+f")), "64 hexadecimal digits"),
             (token(&format!("{SHA}\nverb = \"x\"")), "verb"),
             (token(&format!("{SHA}\nverbs = [\"delete\"]")), "delete"),
             (token(&format!("{SHA}\nverbs = []")), "no verbs"),

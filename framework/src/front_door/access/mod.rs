@@ -1,7 +1,7 @@
 //! Who may enter: bearer tokens, what each may do, and how much.
 //!
-//! Where no token is set, everybody may do everything. With tokens every request to the front door's listener needs one: `POST` the verb
-//! *write*, everything else *read*. The tokens' file is read again when it has changed, so that tokens come and go without a restart.
+//! Where no token is set, everybody may do everything. With tokens every request to the front door's listener needs one, except for its
+//! description: `GET`, `HEAD` and `OPTIONS` the verb *read*, everything else *write*. The tokens' file is read again when it has changed, so that tokens come and go without a restart.
 
 mod caller;
 mod file;

@@ -155,6 +155,13 @@ impl Ask {
 }
 
 impl Ask {
+    /// Charges what has come to its sender: the bytes of a task, or, where no task came of it, those of the body.
+    fn charge(&self, task: Option<u64>, body: &RequestBody) {
+        if let Some(caller) = &self.caller {
+            caller.charge(task.unwrap_or_else(|| body.received()));
+        }
+    }
+
     /// Begins the request's only event. Its own name goes before what the event is known by.
     fn begin(&self, door: &Door, key: &[u8], head: &Envelope) -> Result<Option<Begun>, Problem> {
         self.caller.as_ref().map_or(Ok(()), |caller| caller.may_use(key))?;
@@ -165,15 +172,10 @@ impl Ask {
 
 async fn accept(door: &Door, headers: &HeaderMap, body: &mut RequestBody) -> Result<Accepted, Problem> {
     let ask = Ask::of(door, headers, body.declared())?;
-    let caller = ask.caller.clone();
-    if let (Some(caller), Format::Binary | Format::Structured) = (&caller, &ask.format) {
+    if let (Some(caller), Format::Binary | Format::Structured) = (&ask.caller, &ask.format) {
         caller.admit()?;
     }
-    let accepted = accept_as(door, ask, headers, body).await;
-    if let (Some(caller), Err(_)) = (caller, &accepted) {
-        caller.charge(body.received());
-    }
-    accepted
+    accept_as(door, ask, headers, body).await
 }
 
 async fn accept_as(
@@ -206,15 +208,19 @@ async fn binary(
     let (key, head) = binary::event(headers, &ask.base)?;
     let begun = ask.begin(door, &key, &head)?;
     let hash = begun.as_ref().map(|_| PayloadHash::default());
-    let received = receive(body, ask.coding, &head, &door.budget, door.max_task, hash).await?;
-    store_one(door, &ask, key, head, received, begun).await
+    let received = receive(body, ask.coding, &head, &door.budget, door.max_task, hash).await;
+    ask.charge(received.as_ref().ok().map(|received| received.size), body);
+    store_one(door, &ask, key, head, received?, begun).await
 }
 
 async fn structured(door: &Door, ask: Ask, body: &mut RequestBody) -> Result<Stored, Problem> {
-    let document = receive_document(door, &ask, body).await?;
     let base = ask.base.clone();
-    let Task { key, head, payload } =
-        parse(document, move |document| json::task(document, &base).task).await?;
+    let task = match receive_document(door, &ask, body).await {
+        Ok(document) => parse(document, move |document| json::task(document, &base).task).await,
+        Err(problem) => Err(problem),
+    };
+    ask.charge(task.as_ref().ok().map(|task| task.payload.len()), body);
+    let Task { key, head, payload } = task?;
     let size = payload.len();
     if size > door.max_task {
         return Err(too_large(door.max_task));
@@ -234,9 +240,6 @@ async fn store_one(
     let partition = partition_of(&key, door.log.partitions());
     admission::admit(door.is_draining(), (door.log_health)(), (door.partition_health)(partition), true)?;
     let (task_id, size) = (head.id.clone(), received.size);
-    if let Some(caller) = &ask.caller {
-        caller.charge(size);
-    }
     let receipt = append(door, partition, key, head, received, begun).await?;
     Ok(Stored { task_id, receipt, size, caller: ask.caller.clone() })
 }
@@ -247,9 +250,14 @@ async fn many_of(
     body: &mut RequestBody,
     form: document::Form,
 ) -> Result<Accepted, Problem> {
-    let document = receive_document(door, &ask, body).await?;
-    let document = parse(document, move |document| Document::read(document, form)).await?;
-    Ok(Accepted::many(ask, Some(document)))
+    let document = match receive_document(door, &ask, body).await {
+        Ok(document) => parse(document, move |document| Document::read(document, form)).await,
+        Err(problem) => Err(problem),
+    };
+    if document.is_err() {
+        ask.charge(None, body);
+    }
+    Ok(Accepted::many(ask, Some(document?)))
 }
 
 /// A document is larger than the payloads in it: base64 takes a third more.

@@ -192,9 +192,10 @@ impl<'a> Store<'a> {
         let door = self.door;
         let max_task = door.max_task;
         if let Some(caller) = &self.caller {
-            caller.may_use(&task.key)?;
+            // Also what is refused came.
             caller.charge(task.payload.len());
             caller.charge_task();
+            caller.may_use(&task.key)?;
         }
         if task.payload.len() > max_task {
             return Err(too_large(max_task));

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! A generation takes what is remembered for one window and is kept for one more, then its file goes as a whole: each key is
-//! remembered for one window at least and two at most. The index is not what makes an append exactly once: the engine
+//! remembered for one window at least, and for two as long as others come: generations end when something is remembered. The index is not what makes an append exactly once: the engine
 //! writes that down with the record, and tells the index.
 
 mod filter;

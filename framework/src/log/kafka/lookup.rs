@@ -1,8 +1,9 @@
 //! What is looked up beside the stream of tasks: the parking topic, partition `p` of which is the journal of partition `p` of the task
 //! topic; how far partitions reach; and whether a claim to append was carried out.
 //!
-//! Asked when a partition is assigned whose journal is not empty, by what operators do, and for what became of tasks: one client on one thread serves all
-//! questions in turn, made at the first, and holds little more than the record it is at.
+//! Asked when a partition is assigned whose journal is not empty, by what operators do, and for what became of tasks: one client on one thread serves the
+//! questions of a `Lookup` in turn, made at the first, and holds little more than the record it is at. Searches for claims may take long, and have
+//! a `Lookup` of their own.
 
 use super::{
     admin::parking_topic,
@@ -27,7 +28,7 @@ use rdkafka::{
     message::{BorrowedMessage, Headers, Message},
 };
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Mutex,
     thread,
     time::{Duration, Instant},
@@ -272,8 +273,9 @@ impl Reader {
         let mut list = TopicPartitionList::new();
         list.add_partition(&self.tasks, partition.0 as i32);
         let found = self.client.committed_offsets(list, PATIENCE).map_err(unread)?;
-        let offset = match found.elements().first().map(|element| element.offset()) {
-            Some(rdkafka::Offset::Offset(offset)) => Some(Offset(offset.max(0) as u64)),
+        let offset = match found.elements().first().map(|element| (element.error(), element.offset())) {
+            Some((Err(error), _)) => return Err(unread(error)),
+            Some((Ok(()), rdkafka::Offset::Offset(offset))) => Some(Offset(offset.max(0) as u64)),
             _ => None,
         };
         self.committed.insert(partition, (now, offset));
@@ -284,15 +286,21 @@ impl Reader {
         let mut list = TopicPartitionList::new();
         list.add_partition_range(&self.tasks, 0, self.partitions as i32 - 1);
         let found = self.client.committed_offsets(list, PATIENCE).map_err(unread)?;
+        let found = found.elements();
+        // What is committed there is not known.
+        let unknown: HashSet<_> = found
+            .iter()
+            .filter(|element| element.error().is_err())
+            .map(|element| Partition(element.partition() as u32))
+            .collect();
         let committed: HashMap<_, _> = found
-            .elements()
             .iter()
             .filter_map(|element| match element.offset() {
                 rdkafka::Offset::Offset(offset) => Some((element.partition() as u32, offset.max(0) as u64)),
                 _ => None,
             })
             .collect();
-        let all = || (0..self.partitions).map(Partition);
+        let all = || (0..self.partitions).map(Partition).filter(|partition| !unknown.contains(partition));
         let ends = offsets(&self.client, &self.tasks, all(), End::Last, PATIENCE).map_err(ReadError)?;
         // Where nothing is committed, all that is there waits.
         let fresh = all().filter(|partition| !committed.contains_key(&partition.0));

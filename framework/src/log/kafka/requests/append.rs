@@ -96,8 +96,6 @@ impl Append {
         let (from, digest) = (requests.end_of(self.partition), self.idempotency.digest.0);
         let claim = RequestClaim { id, digest, from, at_ms: 0 };
         let held = requests.with_book(|book| Ok(book.wait_for(id))).map_err(unreadable)?;
-        // However this ends, nobody waits for it then.
-        let _waiting = GiveUp { requests, id };
         let written = self.note(RequestNote::Claimed(claim, replaces));
         let mut may_be_written = true;
         let answer = async {
@@ -117,9 +115,12 @@ impl Append {
             let reason = format!("the journal of requests, {}, did not answer in time", requests.topic);
             Err(refused(NotWritten::Away, reason))
         });
-        if answer.is_err() && may_be_written {
+        if answer.is_err() {
             // It may hold the request yet: whoever reads it then lets go of it.
-            requests.give_up(id);
+            let _ = requests.with_book(|book| {
+                book.give_up(id, may_be_written, Instant::now());
+                Ok(())
+            });
         }
         answer
     }
@@ -186,20 +187,6 @@ fn write_note(shared: &Shared, key: IdempotencyKey, note: RequestNote) -> crate:
     let value = note::encode(note).into();
     let record = Record { key: &key.0, value, reservation: None, header: None };
     shared.write(Target::Requests, partition, record)
-}
-
-struct GiveUp<'a> {
-    requests: &'a Requests,
-    id: ClaimId,
-}
-
-impl Drop for GiveUp<'_> {
-    fn drop(&mut self) {
-        let _ = self.requests.with_book(|book| {
-            book.give_up(self.id);
-            Ok(())
-        });
-    }
 }
 
 fn in_flight() -> AppendError {

@@ -31,9 +31,17 @@ pub(super) struct Book {
     lately: VecDeque<(Instant, IdempotencyKey)>,
     settled_after: Duration,
     opened: Instant,
-    /// Who waits to read a claim of this process back.
-    waiting: HashMap<ClaimId, oneshot::Sender<bool>>,
+    /// The claims of this process that were not read back yet.
+    own: HashMap<ClaimId, Own>,
     _lock: DirLock,
+}
+
+/// A claim of this process.
+enum Own {
+    /// Somebody waits to hear whether it holds its request.
+    Waited(oneshot::Sender<bool>),
+    /// It may be written yet, and since when nobody waits for it. Nothing was appended under it, and nothing will be.
+    GivenUp(Instant),
 }
 
 /// What is known of a request, and since when.
@@ -64,7 +72,7 @@ impl Book {
             lately: VecDeque::new(),
             settled_after,
             opened: Instant::now(),
-            waiting: HashMap::new(),
+            own: HashMap::new(),
             _lock: lock,
         })
     }
@@ -106,16 +114,24 @@ impl Book {
     /// Says whether this claim, which is about to be written, holds its request once it was read back.
     pub(super) fn wait_for(&mut self, id: ClaimId) -> oneshot::Receiver<bool> {
         let (held, waiting) = oneshot::channel();
-        self.waiting.insert(id, held);
+        self.own.insert(id, Own::Waited(held));
         waiting
     }
 
-    /// Nobody waits for it any more.
-    pub(super) fn give_up(&mut self, id: ClaimId) {
-        self.waiting.remove(&id);
+    /// Nobody waits for it any more, and nobody will append under it.
+    pub(super) fn give_up(&mut self, id: ClaimId, may_be_written: bool, now: Instant) {
+        let Some(own) = self.own.remove(&id) else { return };
+        if may_be_written && matches!(own, Own::Waited(_)) {
+            let settled_after = self.settled_after;
+            self.own.retain(|_, own| match own {
+                Own::Waited(_) => true,
+                Own::GivenUp(since) => now.saturating_duration_since(*since) < settled_after,
+            });
+            self.own.insert(id, Own::GivenUp(now));
+        }
     }
 
-    /// Takes a record of the journal. Returns the claim that now holds the request though nobody waits for it.
+    /// Takes a record of the journal. Returns the claim of this process that now holds the request though it was given up.
     pub(super) fn read(
         &mut self,
         place: (usize, u64),
@@ -132,8 +148,13 @@ impl Book {
         let idle = match note {
             RequestNote::Claimed(claim, _) => {
                 let held = state.is_held_by(claim.id);
-                let waited = self.waiting.remove(&claim.id).is_some_and(|waiting| waiting.send(held).is_ok());
-                (held && !waited).then_some(claim.id)
+                let given_up = match self.own.remove(&claim.id) {
+                    // Who has just stopped waiting has not appended either.
+                    Some(Own::Waited(waiting)) => waiting.send(held).is_err(),
+                    Some(Own::GivenUp(_)) => true,
+                    None => false,
+                };
+                (held && given_up).then_some(claim.id)
             }
             RequestNote::Stored(..) | RequestNote::Released(_) => None,
         };
@@ -230,10 +251,21 @@ mod tests {
         assert_eq!(book.read((0, 0), key, claim(1), now), Ok(None));
         assert_eq!(book.read((0, 1), key, claim(2), now), Ok(None));
         assert_eq!((first.try_recv(), second.try_recv()), (Ok(true), Ok(false)));
-        assert_eq!(book.read((1, 4), IdempotencyKey([4; 16]), claim(3), now), Ok(Some(ClaimId(3))));
+        assert_eq!(book.read((1, 4), IdempotencyKey([4; 16]), claim(3), now), Ok(None), "another process's");
         assert_eq!(book.next(), [2, 5]);
         drop(book.wait_for(ClaimId(4)));
         assert_eq!(book.read((1, 5), IdempotencyKey([5; 16]), claim(4), now), Ok(Some(ClaimId(4))));
+        for (id, may_be_written, released) in [(5, true, Some(ClaimId(5))), (6, false, None)] {
+            let _held = book.wait_for(ClaimId(id));
+            book.give_up(ClaimId(id), may_be_written, now);
+            let key = IdempotencyKey([id as u8 + 10; 16]);
+            assert_eq!(book.read((1, 5), key, claim(id), now), Ok(released));
+        }
+        let _held = book.wait_for(ClaimId(7));
+        book.give_up(ClaimId(7), true, now);
+        let _held = book.wait_for(ClaimId(8));
+        book.give_up(ClaimId(8), true, now + Duration::from_secs(60));
+        assert_eq!(book.own.len(), 1, "one that was never written is forgotten");
     }
 
     #[test]

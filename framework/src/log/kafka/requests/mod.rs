@@ -18,7 +18,6 @@ use crate::{
 use book::Book;
 use partita_core::{ClaimId, Offset, Partition, RequestTimes};
 use std::{
-    collections::HashSet,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -45,8 +44,6 @@ pub(super) struct Requests {
     claims: AtomicU64,
     /// How many partitions of the journal are used.
     partitions: u32,
-    /// Claims of this process that were written, perhaps, and not waited for to the end. Nothing was appended under them.
-    given_up: Mutex<HashSet<ClaimId>>,
     book: Mutex<Result<Book, String>>,
     /// Whether the book has all that the journal had when it was opened.
     read: watch::Sender<bool>,
@@ -69,7 +66,6 @@ impl Requests {
             process: rand::random(),
             claims: AtomicU64::new(0),
             partitions: requests_partitions(config),
-            given_up: Mutex::default(),
             book: Mutex::new(Err("it was not opened yet".into())),
             read: watch::Sender::new(false),
             ends: (0..config.partitions).map(|_| AtomicU64::new(0)).collect(),
@@ -158,16 +154,6 @@ impl Requests {
     fn new_claim(&self) -> ClaimId {
         let number = self.claims.fetch_add(1, Ordering::Relaxed);
         ClaimId(u128::from(self.process) << 64 | u128::from(number))
-    }
-
-    /// Nobody will append under this claim, whatever becomes of it.
-    fn give_up(&self, claim: ClaimId) {
-        self.given_up.lock().unwrap_or_else(PoisonError::into_inner).insert(claim);
-    }
-
-    /// Whether this was said. It is said once.
-    fn was_given_up(&self, claim: ClaimId) -> bool {
-        self.given_up.lock().unwrap_or_else(PoisonError::into_inner).remove(&claim)
     }
 
     /// What a request is called in the journal: under another topic of tasks, also one of the same name, it is another.

@@ -185,8 +185,8 @@ fn read(
     let note = message.payload().and_then(|value| note::decode(value, at_ms));
     requests.with_book(|book| match key.zip(note) {
         Some((key, note)) => {
-            let idle = book.read(place, key, note, Instant::now())?;
-            Ok(idle.filter(|claim| requests.was_given_up(*claim)).map(|claim| (key, claim)))
+            let released = book.read(place, key, note, Instant::now())?;
+            Ok(released.map(|claim| (key, claim)))
         }
         // Somebody else's, or a newer partita's.
         None => book.skip(place).map(|()| None),
