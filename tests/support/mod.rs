@@ -2,6 +2,7 @@ pub mod checkers;
 pub mod checkers_starts;
 pub mod client;
 pub mod clock;
+pub mod connections;
 pub mod disk;
 pub mod history;
 pub mod insistent;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod config;
+mod connections;
 mod crash;
 mod dashboard;
 mod disk;

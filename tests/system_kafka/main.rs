@@ -4,6 +4,7 @@
 
 mod backlog;
 mod clock;
+mod connections;
 mod discontinuity;
 mod fatal;
 mod faults;

@@ -60,6 +60,8 @@ pub(crate) struct Http {
     address: Address,
     /// How long one attempt may take.
     timeout: Duration,
+    /// Whether each task has an Idempotency-Key.
+    idempotent: bool,
     stream: Option<TcpStream>,
     out: Vec<u8>,
     answer: Vec<u8>,
@@ -85,7 +87,12 @@ struct Head {
 impl Http {
     /// A client that has not connected yet.
     pub(crate) fn new(address: Address, timeout: Duration) -> Self {
-        Self { address, timeout, stream: None, out: Vec::new(), answer: Vec::new() }
+        Self { address, timeout, idempotent: false, stream: None, out: Vec::new(), answer: Vec::new() }
+    }
+
+    /// Whether each task is sent with an Idempotency-Key.
+    pub(crate) fn idempotent(self, idempotent: bool) -> Self {
+        Self { idempotent, ..self }
     }
 
     async fn exchange(&mut self, stream: &mut TcpStream, payload: &Payload) -> io::Result<Head> {
@@ -124,7 +131,8 @@ impl Http {
                 Err(_) => Attempt::Unknown { what: "202 without a receipt".into() },
             },
             429 | 503 => Attempt::NotWritten { what: status.to_string(), after: head.retry_after },
-            400..=499 if status != 408 => Attempt::Refused { what: status.to_string() },
+            // 409: an earlier attempt is still under way.
+            400..=499 if status != 408 && status != 409 => Attempt::Refused { what: status.to_string() },
             _ => Attempt::Unknown { what: status.to_string() },
         }
     }
@@ -154,6 +162,10 @@ impl Sink for Http {
         if let Some(token) = &self.address.token {
             self.out.extend_from_slice(b"\r\nauthorization: Bearer ");
             self.out.extend_from_slice(token.as_bytes());
+        }
+        if self.idempotent {
+            self.out.extend_from_slice(b"\r\nidempotency-key: ");
+            self.out.extend_from_slice(payload.name().as_bytes());
         }
         self.out.extend_from_slice(b"\r\ncontent-type: application/octet-stream\r\ncontent-length: ");
         self.out.extend_from_slice(payload.len().to_string().as_bytes());

@@ -57,6 +57,9 @@ pub(crate) struct Args {
     /// How long one attempt may take.
     #[arg(long, default_value = "60s", value_parser = humantime::parse_duration)]
     timeout: Duration,
+    /// Each task has an Idempotency-Key of its own: one that is sent again is stored once.
+    #[arg(long, requires = "url")]
+    idempotency_keys: bool,
     /// How long one task is tried, over restarts of the server, before it is given up.
     #[arg(long, default_value = "2m", value_parser = humantime::parse_duration)]
     give_up: Duration,
@@ -124,7 +127,9 @@ impl Args {
 async fn through_http(args: &Args, url: &str, maker: Maker) -> Result<Report> {
     let address = Address::resolve(url, args.token.as_deref()).await?;
     let run = maker.run();
-    let sinks = (0..args.clients).map(|_| Http::new(address.clone(), args.timeout)).collect();
+    let sinks = (0..args.clients)
+        .map(|_| Http::new(address.clone(), args.timeout).idempotent(args.idempotency_keys))
+        .collect();
     let progress = progress("sending", args.tasks, "tasks");
     let sent = send_all(args.plan(), maker.clone(), sinks, progress.clone()).await;
     progress.finish_and_clear();

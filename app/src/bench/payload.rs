@@ -112,6 +112,11 @@ impl Payload {
     pub(crate) fn len(&self) -> usize {
         HEADER + self.filler.len()
     }
+
+    /// A name that no other task has: its run, key and number.
+    pub(crate) fn name(&self) -> String {
+        hex::encode(&self.header[8..24])
+    }
 }
 
 /// Makes the payloads of one run, any of them at any time.

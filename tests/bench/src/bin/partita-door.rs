@@ -1,12 +1,12 @@
-//! Partita's front door as a user runs it, alone: over Kafka, or over the embedded log with nobody reading it.
+//! Partita's front door as a user runs it, alone, with everything on that a request passes: over Kafka, or over the embedded log with
+//! nobody reading it.
 
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Parser;
 use partita::{
-    Config,
+    Config, Pipeline, Role,
     config::{CompressionMode, LogKind},
-    front_door::{FrontDoor, FrontDoorOptions},
-    log::{LogHealth, TaskLog, embedded::EmbeddedLog, kafka::KafkaLog},
+    log::{LogHealth, embedded::EmbeddedLog},
     memory::MemoryBudget,
 };
 use partita_bench::{
@@ -14,8 +14,8 @@ use partita_bench::{
     topic,
     worker::property,
 };
-use partita_core::{DeliveryLimits, PartitionHealth};
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use partita_core::DeliveryLimits;
+use std::{path::PathBuf, time::Duration};
 
 #[path = "../../../../app/src/allocator.rs"]
 mod allocator;
@@ -49,6 +49,9 @@ struct Cli {
     /// Store bodies compressed, as is Partita's default. The bare doors never do.
     #[arg(long)]
     compress: bool,
+    /// A file of tokens, one of which every request must have. Origins of browsers and a bound on the backlog are then set, too.
+    #[arg(long)]
+    tokens_file: Option<PathBuf>,
 }
 
 fn main() -> Result<()> {
@@ -59,8 +62,14 @@ fn main() -> Result<()> {
     let mut config = Config::default();
     config.front_door.listen = cli.door.listen;
     config.front_door.threads = Some(cli.door.workers);
+    config.admin.listen.set_port(0);
     if !cli.compress {
         config.front_door.compression = CompressionMode::None;
+    }
+    if cli.tokens_file.is_some() {
+        config.front_door.tokens_file = cli.tokens_file;
+        config.front_door.cors_origins = "https://example.com".into();
+        config.front_door.backlog_tasks = Some(u64::MAX >> 1);
     }
     match (&cli.bootstrap_servers, &cli.topic, &cli.dir) {
         (Some(servers), Some(topic), None) => {
@@ -82,19 +91,21 @@ fn main() -> Result<()> {
 }
 
 async fn serve(config: Config) -> Result<()> {
-    let max_task = config.limits.max_task.as_u64();
-    let memory = MemoryBudget::divide(config.memory.budget.as_u64(), max_task).map_err(anyhow::Error::msg)?;
-    let log: Arc<dyn TaskLog> = match config.log.kind {
-        LogKind::Kafka => KafkaLog::connect(&config.log.kafka, max_task, memory.intake.capacity())?,
+    let pipeline = Pipeline::builder(config.clone()).role(Role::FrontDoor);
+    let pipeline = match config.log.kind {
+        LogKind::Kafka => pipeline,
         LogKind::Embedded => {
+            let memory = MemoryBudget::divide(config.memory.budget.as_u64(), config.limits.max_task.as_u64());
             let limits = DeliveryLimits {
                 partition_records: config.worker.queue_tasks,
                 partition_bytes: config.worker.queue_bytes.as_u64(),
-                total_bytes: memory.fetched,
+                total_bytes: memory.map_err(anyhow::Error::msg)?.fetched,
             };
-            EmbeddedLog::open(&config.log.embedded, limits)?.log
+            pipeline.log(EmbeddedLog::open(&config.log.embedded, limits)?.log, None)
         }
     };
+    let running = pipeline.start().await?;
+    let log = running.task_log();
     let ready = async {
         while log.health() != LogHealth::Ready {
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -103,18 +114,6 @@ async fn serve(config: Config) -> Result<()> {
     tokio::time::timeout(Duration::from_secs(30), ready)
         .await
         .map_err(|_| anyhow!("the log did not become ready: {:?}", log.health()))?;
-    let health = log.clone();
-    let door = FrontDoor::new(FrontDoorOptions {
-        log_health: Arc::new(move || health.health()),
-        config: config.front_door,
-        max_task,
-        log: log.clone(),
-        intake: memory.intake.clone(),
-        partition_health: Arc::new(|_| PartitionHealth::Open),
-        task_states: None,
-        routes: Vec::new(),
-    })?;
-    announce(door.start()?.address())?;
-    tokio::signal::ctrl_c().await?;
-    Ok(())
+    announce(running.front_door().context("a front door listens")?)?;
+    Ok(running.run().await?)
 }

@@ -6,8 +6,6 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 use std::process::Command;
 
-const PARTITIONS: u32 = 16;
-
 /// How many threads and producers a door has.
 #[derive(Debug, Clone, Copy)]
 struct Size {
@@ -61,7 +59,9 @@ pub(super) fn measure(setup: &Setup, row: &DoorRow) -> Result<Line> {
     } else {
         (one(true), one(false))
     };
-    let pairs = pairs(setup.cli.pairs, |is_bare| run(setup, row, if is_bare { bare } else { partita }))?;
+    let rate = if row.open_loop { Some(run(setup, row, bare, None)?.rate / 2.0) } else { None };
+    let pairs =
+        pairs(setup.cli.pairs, |is_bare| run(setup, row, if is_bare { bare } else { partita }, rate))?;
     Ok(Line::new(&row.name, (bare.program(row.backend), partita.program(row.backend)), &pairs))
 }
 
@@ -72,7 +72,7 @@ fn best(setup: &Setup, row: &DoorRow, bare: bool) -> Result<Size> {
     for workers in [1, 2] {
         for &producers in producers {
             let size = Size { bare, workers, producers };
-            let rate = run(setup, row, size)?.rate;
+            let rate = run(setup, row, size, None)?.rate;
             if best.is_none_or(|(best, _)| rate > best) {
                 best = Some((rate, size));
             }
@@ -81,13 +81,17 @@ fn best(setup: &Setup, row: &DoorRow, bare: bool) -> Result<Size> {
     best.map(|(_, size)| size).context("no size was tried")
 }
 
-fn run(setup: &Setup, row: &DoorRow, size: Size) -> Result<Run> {
+/// `rate`: tasks a second, sent when they are due.
+fn run(setup: &Setup, row: &DoorRow, size: Size, rate: Option<f64>) -> Result<Run> {
     let program = size.program(row.backend);
     let mut command = child::program(setup, size.program_name(row.backend));
     command.args(["--workers", &size.workers.to_string()]);
+    if !size.bare {
+        command.arg("--tokens-file").arg(setup.tokens.file());
+    }
     match row.backend {
         Backend::Kafka => {
-            let topic = Topic::create(&setup.bootstrap_servers, PARTITIONS)?;
+            let topic = Topic::create(&setup.bootstrap_servers, row.partitions)?;
             command.args(["--bootstrap-servers", &setup.bootstrap_servers, "--topic", &topic.name]);
             command.args(["--producers", &size.producers.to_string()]);
             let properties =
@@ -95,22 +99,22 @@ fn run(setup: &Setup, row: &DoorRow, size: Size) -> Result<Run> {
             for (name, value) in properties {
                 command.args(["--property", &format!("{name}={value}")]);
             }
-            load(setup, row, &program, command)
+            load(setup, row, &program, command, rate)
         }
         Backend::Embedded => {
             let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(&setup.cli.data_dir)?;
-            command.arg("--dir").arg(dir.path()).args(["--partitions", &PARTITIONS.to_string()]);
-            load(setup, row, &program, command)
+            command.arg("--dir").arg(dir.path()).args(["--partitions", &row.partitions.to_string()]);
+            load(setup, row, &program, command, rate)
         }
     }
 }
 
-fn load(setup: &Setup, row: &DoorRow, program: &str, server: Command) -> Result<Run> {
+fn load(setup: &Setup, row: &DoorRow, program: &str, server: Command, rate: Option<f64>) -> Result<Run> {
     let server = Server::start(server)?;
     // A second of load first: connections, leaders, allocators.
-    generate(setup, row, &server.address, 1)?;
+    generate(setup, row, &server.address, 1, rate)?;
     let before = usage::of_process(server.pid())?;
-    let report = generate(setup, row, &server.address, setup.cli.seconds)?;
+    let report = generate(setup, row, &server.address, setup.cli.seconds, rate)?;
     let after = usage::of_process(server.pid())?;
     let run = Run {
         rate: report.acknowledged as f64 / report.seconds,
@@ -123,13 +127,27 @@ fn load(setup: &Setup, row: &DoorRow, program: &str, server: Command) -> Result<
     Ok(run)
 }
 
-fn generate(setup: &Setup, row: &DoorRow, address: &str, seconds: u64) -> Result<LoadReport> {
+fn generate(
+    setup: &Setup,
+    row: &DoorRow,
+    address: &str,
+    seconds: u64,
+    rate: Option<f64>,
+) -> Result<LoadReport> {
     let mut command = child::program(setup, "partita");
     command.args(["bench", "--json", "--no-verify", "--url", &format!("http://{address}")]);
     command.args(["--size", row.size, "--clients", &row.clients.to_string()]);
     // Many keys for each client: every partition has its share.
     command.args(["--keys", &(row.clients * 64).to_string()]);
     command.args(["--tasks", &u64::MAX.to_string(), "--duration", &format!("{seconds}s")]);
+    // The bare doors do not look at it.
+    command.env("PARTITA_TOKEN", setup.tokens.token());
+    if let Some(rate) = rate {
+        command.args(["--rate", &rate.to_string()]);
+    }
+    if setup.cli.idempotency_keys {
+        command.arg("--idempotency-keys");
+    }
     let report: LoadReport = child::report(command)?;
     ensure!(
         report.not_written + report.unknown == 0,

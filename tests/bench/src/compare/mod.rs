@@ -8,6 +8,7 @@ mod child;
 mod doors;
 mod rows;
 mod table;
+mod tokens;
 mod workers;
 
 pub use rows::{Backend, DoorRow, Row, WorkerRow};
@@ -16,6 +17,7 @@ pub use table::{Line, Side};
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use std::{io::Write, path::PathBuf, process::Command};
+use tokens::Tokens;
 
 /// Compares Partita with bare programs that do the same, in one run on this machine.
 #[derive(Debug, Clone, Parser)]
@@ -47,6 +49,9 @@ pub struct Cli {
     /// of each. Without it each has one HTTP thread and one producer.
     #[arg(long)]
     tune: bool,
+    /// Each task has an Idempotency-Key of its own. Partita looks it up and remembers it; the bare doors do not look at it.
+    #[arg(long)]
+    idempotency_keys: bool,
     /// A librdkafka property for the bare programs, as name=value.
     #[arg(long = "bare-property", value_parser = crate::worker::property)]
     bare_properties: Vec<(String, String)>,
@@ -75,6 +80,7 @@ pub struct Cli {
 pub(crate) struct Setup {
     pub(crate) bootstrap_servers: String,
     pub(crate) bin_dir: PathBuf,
+    pub(crate) tokens: Tokens,
     pub(crate) cli: Cli,
 }
 
@@ -127,7 +133,7 @@ impl Cli {
                 own.parent().context("this program is in no directory")?.to_owned()
             }
         };
-        Ok(Setup { bootstrap_servers, bin_dir, cli: self })
+        Ok(Setup { bootstrap_servers, bin_dir, tokens: Tokens::new()?, cli: self })
     }
 }
 
@@ -213,7 +219,7 @@ mod tests {
     fn a_whole_name_selects_one_row_and_a_part_selects_all_that_have_it() {
         assert_eq!(selected("worker/1KB"), ["worker/1KB"]);
         assert_eq!(selected("KB-5ms,50MB"), ["worker/50MB", "worker/1KB-5ms"]);
-        assert_eq!(selected("door-embedded").len(), 7);
+        assert_eq!(selected("door-embedded").len(), 11);
         assert!(selected("nothing").is_empty());
     }
 }

@@ -65,6 +65,11 @@ pub struct DoorRow {
     pub size: &'static str,
     /// How many clients at once.
     pub clients: u32,
+    /// How many partitions.
+    pub partitions: u32,
+    /// Each client sends its next task when it has an answer; or tasks are sent when they are due, half as many a second as the bare
+    /// door takes at most, and what is compared is how long their answers take.
+    pub open_loop: bool,
 }
 
 /// Every row, in the order of the tables.
@@ -89,17 +94,23 @@ pub(super) fn all() -> Vec<Row> {
     .map(Row::Worker)
     .into();
     for (backend, place) in [(Backend::Kafka, "kafka"), (Backend::Embedded, "embedded")] {
-        for (size, clients) in [
-            ("1KiB", 64),
-            ("10KiB", 1),
-            ("10KiB", 64),
-            ("10KiB", 256),
-            ("100KiB", 64),
-            ("1MiB", 16),
-            ("20MiB", 4),
+        for (size, clients, partitions, open_loop) in [
+            ("1KiB", 1, 16, false),
+            ("1KiB", 64, 16, false),
+            ("1KiB", 256, 16, false),
+            ("10KiB", 1, 16, false),
+            ("10KiB", 64, 16, false),
+            ("10KiB", 256, 16, false),
+            ("10KiB", 256, 256, false),
+            ("10KiB", 64, 16, true),
+            ("100KiB", 64, 16, false),
+            ("1MiB", 16, 16, false),
+            ("20MiB", 4, 16, false),
         ] {
-            let name = format!("door-{place}/{}-{clients}", size.replace("iB", "B"));
-            rows.push(Row::Door(DoorRow { name, backend, size, clients }));
+            let many = if partitions == 16 { String::new() } else { format!("-{partitions}p") };
+            let open = if open_loop { "-open" } else { "" };
+            let name = format!("door-{place}/{}-{clients}{many}{open}", size.replace("iB", "B"));
+            rows.push(Row::Door(DoorRow { name, backend, size, clients, partitions, open_loop }));
         }
     }
     rows

@@ -1,0 +1,184 @@
+//! Many connections: most of them idle, some busy, one slow and large; and the same clients at a server that has no others.
+
+use crate::{
+    client::{self, Client, Receipt},
+    payload, process,
+    random::Random,
+    scenario::MAX_TASK,
+    server::Server,
+};
+use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+    time::{interval, sleep, timeout},
+};
+
+/// Connections that are kept alive and do nothing.
+const IDLE: usize = 2000;
+/// Clients with a task each, again and again.
+const BUSY: usize = 256;
+/// Of the large task: pieces of a megabyte, one a second.
+const PIECE: usize = 1_000_000;
+/// The clients turn from one server to the other after this.
+const TURN: Duration = Duration::from_secs(4);
+/// How long each client waits after each answer: what is measured is a door's answer, not a queue for the machine.
+const PAUSE: Duration = Duration::from_millis(500);
+/// How long an idle connection may wait for an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What was seen.
+#[derive(Debug)]
+pub struct Seen {
+    /// Small tasks accepted by either server.
+    pub small: [usize; 2],
+    /// The slowest in a hundred of them without other connections.
+    pub p99_without: Duration,
+    /// The slowest in a hundred of them beside the others.
+    pub p99_beside: Duration,
+    /// The most memory that the crowded server ever had, in bytes.
+    pub peak_resident: u64,
+}
+
+/// Lets the same clients post small tasks to either server in turn, while one of them has 2,000 idle connections and takes a task of the
+/// largest size at a megabyte a second: whatever else the machine does, it does to both.
+pub async fn crowded_and_not(crowded: &Server, alone: &Server) -> Result<Seen> {
+    let mut idle = Idle::open(crowded.setup().front()).await?;
+    let body = Bytes::from(Random::new(1).bytes(MAX_TASK));
+    let large = tokio::spawn(upload(crowded.client(), body.clone()));
+    let (mut without, mut beside) = (Busy::of(alone), Busy::of(crowded));
+    let mut turns = 0;
+    while !large.is_finished() {
+        without.turn().await?;
+        beside.turn().await?;
+        turns += 1;
+        // Now and then, or they would rightly be taken for dead.
+        if turns % 6 == 0 {
+            idle.ask().await.context("the idle connections while the large task is taken")?;
+        }
+    }
+    let receipt = large.await??;
+    idle.ask().await.context("the idle connections in the end")?;
+    let recorded = crate::observe::chunks(&crowded.client(), "large", 1, Duration::from_secs(60)).await?;
+    ensure!(recorded[0].position() == receipt.position(), "{receipt:?}, and recorded {recorded:?}");
+    ensure!(recorded[0].sha256 == payload::digest(&body), "the large task has other bytes");
+    Ok(Seen {
+        small: [without.took.len(), beside.took.len()],
+        p99_without: without.p99(),
+        p99_beside: beside.p99(),
+        peak_resident: process::peak_resident(crowded.pid())?,
+    })
+}
+
+/// A task of the largest size, at a megabyte a second.
+async fn upload(client: Client, body: Bytes) -> Result<Receipt> {
+    let (pieces, stream) = client::hand_fed();
+    let feed = async move {
+        let mut clock = interval(Duration::from_secs(1));
+        for start in (0..body.len()).step_by(PIECE) {
+            clock.tick().await;
+            let piece = body.slice(start..(start + PIECE).min(body.len()));
+            pieces.send(Ok(piece)).await.context("the large task was not taken to its end")?;
+        }
+        anyhow::Ok(())
+    };
+    let url = client.url(&["v1", "tasks", "large"]);
+    let post = client.http().post(url).header("content-length", MAX_TASK).timeout(Duration::from_secs(300));
+    let (fed, answer) = tokio::join!(feed, post.body(stream).send());
+    let answer = client::Answer::of(answer?).await?;
+    ensure!(answer.status == 202, "{}: {}", answer.status, answer.text());
+    fed?;
+    answer.json()
+}
+
+/// Clients of one server, each with a connection of its own.
+struct Busy {
+    client: Client,
+    sent: u64,
+    took: Vec<Duration>,
+}
+
+impl Busy {
+    fn of(server: &Server) -> Self {
+        Self { client: server.client(), sent: 0, took: Vec::new() }
+    }
+
+    async fn turn(&mut self) -> Result<()> {
+        let end = Instant::now() + TURN;
+        let mut clients = JoinSet::new();
+        for number in 0..BUSY {
+            let (client, sent) = (self.client.clone(), self.sent);
+            clients.spawn(async move {
+                let mut took = Vec::new();
+                // They do not all begin at once.
+                sleep(PAUSE.mul_f64(number as f64 / BUSY as f64)).await;
+                while Instant::now() < end {
+                    let key = format!("busy-{number}");
+                    let task = payload::make(&key, sent + took.len() as u64, 10_000);
+                    let start = Instant::now();
+                    client.accept(&key, task).await?;
+                    took.push(start.elapsed());
+                    sleep(PAUSE).await;
+                }
+                anyhow::Ok(took)
+            });
+        }
+        while let Some(client) = clients.join_next().await {
+            self.took.extend(client??);
+        }
+        self.sent += 1000;
+        Ok(())
+    }
+
+    fn p99(&mut self) -> Duration {
+        self.took.sort_unstable();
+        self.took[self.took.len() * 99 / 100]
+    }
+}
+
+/// Connections that ask a small question now and then.
+struct Idle(Vec<TcpStream>);
+
+impl Idle {
+    async fn open(address: SocketAddr) -> Result<Self> {
+        let mut idle = Self(Vec::with_capacity(IDLE));
+        for _ in 0..IDLE {
+            idle.0.push(TcpStream::connect(address).await?);
+        }
+        idle.ask().await?;
+        Ok(idle)
+    }
+
+    /// Each asks once, and must be answered on the connection that it has.
+    async fn ask(&mut self) -> Result<()> {
+        for (number, stream) in self.0.iter_mut().enumerate() {
+            let answered = timeout(PATIENCE, ask(stream)).await;
+            answered.context("no answer").flatten().with_context(|| format!("idle connection {number}"))?;
+        }
+        Ok(())
+    }
+}
+
+async fn ask(stream: &mut TcpStream) -> Result<()> {
+    stream.write_all(b"GET /v1/recordings?limit=1 HTTP/1.1\r\nhost: idle\r\n\r\n").await?;
+    let mut answer = Vec::new();
+    loop {
+        ensure!(stream.read_buf(&mut answer).await? > 0, "it was closed");
+        let text = String::from_utf8_lossy(&answer);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+        ensure!(head.starts_with("HTTP/1.1 200"), "{head}");
+        let length = head
+            .lines()
+            .find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse().ok());
+        let length: usize = length.with_context(|| format!("of no length: {head}"))?;
+        if body.len() >= length {
+            return Ok(());
+        }
+    }
+}
