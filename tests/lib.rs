@@ -5,5 +5,5 @@ mod support;
 pub use support::{
     checkers, checkers_starts, client, clock, connections, disk, history, insistent, journal, kafka, ledger,
     load, metrics, network, observe, payload, ports, preload, process, random, receipts, scenario, server,
-    size, stall, wait, ways_in,
+    size, stall, statuses, wait, ways_in,
 };

@@ -132,6 +132,15 @@ impl Kafka {
         self.run(&[verb, &broker.to_string()]).map(drop)
     }
 
+    /// Deletes the records of a partition that are before this offset, as retention does.
+    pub fn delete_before(&self, topic: &str, partition: u32, offset: u64) -> Result<()> {
+        let list = self.dir.path().join("delete.json");
+        let place = format!(r#"{{"topic":"{topic}","partition":{partition},"offset":{offset}}}"#);
+        std::fs::write(&list, format!(r#"{{"version":1,"partitions":[{place}]}}"#))?;
+        let list = list.to_str().context("a path that is text")?;
+        self.run(&["delete-records", "--offset-json-file", list]).map(drop)
+    }
+
     /// Deletes a task topic and its parking topic: a cluster with thousands of replicas is a slow one.
     pub async fn delete(&self, topic: &str) -> Result<()> {
         let mut config = ClientConfig::new();

@@ -23,5 +23,6 @@ pub mod scenario;
 pub mod server;
 pub mod size;
 pub mod stall;
+pub mod statuses;
 pub mod wait;
 pub mod ways_in;

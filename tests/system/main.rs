@@ -19,6 +19,7 @@ mod send;
 mod session;
 mod shutdown;
 mod sizes;
+mod statuses;
 mod ways_in;
 
 /// Of the embedded log, as it is configured by default.

@@ -55,11 +55,7 @@ async fn a_partition_whose_tasks_were_deleted_halts_and_goes_on_where_an_operato
     let door = setup.clone().role("front-door").start().await.unwrap();
     accept(&door, 20..30).await;
     assert_eq!(door.stop(SOON).await.unwrap().code(), Some(0));
-    let list = setup.home().join("delete.json");
-    let places =
-        format!(r#"{{"version":1,"partitions":[{{"topic":"tasks","partition":{partition},"offset":26}}]}}"#);
-    std::fs::write(&list, places).unwrap();
-    kafka.run(&["delete-records", "--offset-json-file", list.to_str().unwrap()]).unwrap();
+    kafka.delete_before("tasks", partition, 26).unwrap();
 
     let server = setup.start().await.unwrap();
     let detail = wait::until("the partition is halted", SOON, async || halted(&server, partition).await);

@@ -17,6 +17,7 @@ mod polling;
 mod receipts;
 mod roles;
 mod sizes;
+mod statuses;
 mod three_brokers;
 mod topics;
 mod ways_in;
@@ -36,7 +37,12 @@ const PARTITIONS: u32 = 16;
 
 /// A server's setup on a topic that `topics create` made.
 async fn created(kafka: &Kafka, partitions: u32) -> Setup {
-    let setup = kafka.setup(TOPIC, partitions);
+    created_as(kafka, TOPIC, partitions).await
+}
+
+/// On a topic of this name.
+async fn created_as(kafka: &Kafka, topic: &str, partitions: u32) -> Setup {
+    let setup = kafka.setup(topic, partitions);
     let finished = setup.command(&["topics", "create"]).await.unwrap();
     assert_eq!(finished.code, Some(0), "{}", finished.said());
     setup

@@ -1,6 +1,6 @@
 //! The one memory number holds when many largest tasks come at once.
 
-use crate::{PARTITIONS, committed_is_end, created};
+use crate::{PARTITIONS, committed_is_end, created, created_as};
 use partita_tests::{
     kafka::Kafka,
     random::Random,
@@ -28,9 +28,7 @@ async fn sixteen_clients_with_100_mb_each_stay_within_the_budget_while_small_tas
 async fn handlers_that_stand_still_on_768_partitions_leave_every_budget_kept() {
     let kafka = Kafka::up(1).unwrap();
     for (size, topic) in SIZES.into_iter().zip(["tasks-64", "tasks-256", "tasks-512", "tasks-1024"]) {
-        let setup = kafka.setup(topic, 768);
-        let finished = setup.command(&["topics", "create"]).await.unwrap();
-        assert_eq!(finished.code, Some(0), "{}", finished.said());
+        let setup = created_as(&kafka, topic, 768).await;
         let stall = stall::through(&setup, 768, size, &mut Random::from_env()).await.unwrap();
         eprintln!("{size:?}: {stall:?}");
     }

@@ -43,9 +43,14 @@ impl Budget {
         self.admits(bytes, bytes)
     }
 
+    /// What one body could have if nobody else had anything.
+    pub(super) fn largest(&self) -> u64 {
+        self.pool.capacity().saturating_sub(self.kept_for_small)
+    }
+
     /// Whether so many bytes could be reserved if nobody else had any.
     pub(super) fn could_ever(&self, bytes: u64) -> bool {
-        bytes + self.kept_for_small <= self.pool.capacity()
+        bytes <= self.largest()
     }
 
     /// A share of the whole.

@@ -138,7 +138,7 @@ impl Ask {
         match format {
             Format::Binary => check_declared(declared, coding, door.max_task)?,
             Format::Structured | Format::Batch | Format::Protobuf => {
-                let limit = document_limit(door.max_task);
+                let limit = document_limit(door);
                 check_declared(declared, coding, limit).map_err(|problem| of_document(problem, limit))?;
             }
             Format::Lines => {}
@@ -260,9 +260,11 @@ async fn many_of(
     Ok(Accepted::many(ask, Some(document?)))
 }
 
-/// A document is larger than the payloads in it: base64 takes a third more.
-fn document_limit(max_task: u64) -> u64 {
-    max_task + max_task / 2 + (64 << 10)
+/// A document is larger than the payloads in it: base64 takes a third more. One that could never be in memory is too large, however idle it
+/// is here.
+fn document_limit(door: &Door) -> u64 {
+    let max_task = door.max_task;
+    (max_task + max_task / 2 + (64 << 10)).min(door.budget.largest().saturating_sub(DECODER))
 }
 
 /// A document that is too large is no task that is.
@@ -271,7 +273,7 @@ fn of_document(problem: Problem, limit: u64) -> Problem {
         ProblemCode::TooLarge => Problem::new(
             ProblemCode::BatchTooLarge,
             format!(
-                "the document has more than {limit} bytes (1.5 times limits.max_task and 64 KiB); send lines (application/x-ndjson), several \
+                "the document has more than {limit} bytes (1.5 times limits.max_task and 64 KiB, or what memory.budget has room for); send lines (application/x-ndjson), several \
                  documents, or a single event in binary mode"
             ),
         ),
@@ -280,7 +282,7 @@ fn of_document(problem: Problem, limit: u64) -> Problem {
 }
 
 async fn receive_document(door: &Door, ask: &Ask, body: &mut RequestBody) -> Result<Intake, Problem> {
-    let limit = document_limit(door.max_task);
+    let limit = document_limit(door);
     let refused = |problem| of_document(problem, limit);
     let mut intake = match (body.declared(), ask.coding) {
         (Some(declared), Coding::Identity) => Intake::document(&door.budget, declared)?,
@@ -348,7 +350,7 @@ async fn store(door: Arc<Door>, ask: Ask, source: Source, outbox: Outbox, began:
     let (counts, body) = match source {
         Source::Document(document) => (store.run(Entries::Document(document)).await, None),
         Source::Lines(mut body) => {
-            let limit = document_limit(door.max_task);
+            let limit = document_limit(&door);
             let counts = match Decoded::new(&mut body, ask.coding, &door.budget) {
                 Ok(decoded) => store.run(Entries::Lines(Lines::new(decoded, &door.budget, limit))).await,
                 Err(problem) => Some(store.give_up(&problem)),

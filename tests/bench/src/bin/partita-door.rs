@@ -49,6 +49,9 @@ struct Cli {
     /// Store bodies compressed, as is Partita's default. The bare doors never do.
     #[arg(long)]
     compress: bool,
+    /// Where it keeps what it has read of the journal of requests.
+    #[arg(long, requires = "topic")]
+    idempotency_dir: Option<PathBuf>,
     /// A file of tokens, one of which every request must have. Origins of browsers and a bound on the backlog are then set, too.
     #[arg(long)]
     tokens_file: Option<PathBuf>,
@@ -78,6 +81,9 @@ fn main() -> Result<()> {
             config.log.kafka.topic = topic.clone();
             config.log.kafka.partitions = topic::partitions(servers, topic)?;
             config.log.kafka.producers = cli.producers;
+            if let Some(dir) = cli.idempotency_dir {
+                config.log.kafka.idempotency_dir = dir;
+            }
             config.log.kafka.properties.extend(cli.properties.iter().cloned());
         }
         (None, None, Some(dir)) => {

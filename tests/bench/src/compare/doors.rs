@@ -4,14 +4,14 @@ use super::{Backend, DoorRow, Line, Setup, child, child::Server, pairs, table::R
 use crate::usage;
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
-use std::process::Command;
+use tempfile::TempDir;
 
 /// How many threads and producers a door has.
 #[derive(Debug, Clone, Copy)]
-struct Size {
-    bare: bool,
-    workers: usize,
-    producers: usize,
+pub(super) struct Size {
+    pub(super) bare: bool,
+    pub(super) workers: usize,
+    pub(super) producers: usize,
 }
 
 impl Size {
@@ -34,20 +34,19 @@ impl Size {
     }
 }
 
-/// What is read of the load generator's report.
-#[derive(Deserialize)]
-struct LoadReport {
-    acknowledged: u64,
-    not_written: u64,
-    unknown: u64,
-    retries: u64,
-    bytes: u64,
-    seconds: f64,
-    acknowledgement: Option<Percentiles>,
+/// What is read of a load generator's report.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct LoadReport {
+    pub(super) acknowledged: u64,
+    pub(super) not_written: u64,
+    pub(super) unknown: u64,
+    pub(super) bytes: u64,
+    pub(super) seconds: f64,
+    pub(super) acknowledgement: Option<Percentiles>,
 }
 
-#[derive(Deserialize)]
-struct Percentiles {
+#[derive(Debug, Deserialize)]
+pub(super) struct Percentiles {
     p50: f64,
     p99: f64,
 }
@@ -56,6 +55,9 @@ pub(super) fn measure(setup: &Setup, row: &DoorRow) -> Result<Line> {
     let one = |bare| Size { bare, workers: 1, producers: 1 };
     let (bare, partita) = if setup.cli.tune {
         (best(setup, row, true)?, best(setup, row, false)?)
+    } else if setup.cli.as_configured {
+        let cores = std::thread::available_parallelism()?.get();
+        (one(true), Size { bare: false, workers: cores, producers: 2 })
     } else {
         (one(true), one(false))
     };
@@ -81,79 +83,113 @@ fn best(setup: &Setup, row: &DoorRow, bare: bool) -> Result<Size> {
     best.map(|(_, size)| size).context("no size was tried")
 }
 
-/// `rate`: tasks a second, sent when they are due.
-fn run(setup: &Setup, row: &DoorRow, size: Size, rate: Option<f64>) -> Result<Run> {
-    let program = size.program(row.backend);
-    let mut command = child::program(setup, size.program_name(row.backend));
-    command.args(["--workers", &size.workers.to_string()]);
-    if !size.bare {
-        command.arg("--tokens-file").arg(setup.tokens.file());
-    }
-    match row.backend {
-        Backend::Kafka => {
-            let topic = Topic::create(&setup.bootstrap_servers, row.partitions)?;
-            command.args(["--bootstrap-servers", &setup.bootstrap_servers, "--topic", &topic.name]);
-            command.args(["--producers", &size.producers.to_string()]);
-            let properties =
-                if size.bare { &setup.cli.bare_properties } else { &setup.cli.partita_properties };
-            for (name, value) in properties {
-                command.args(["--property", &format!("{name}={value}")]);
+/// A door that runs, over a log that is deleted with it.
+pub(super) struct Door<'a> {
+    pub(super) server: Server,
+    _log: Log<'a>,
+}
+
+#[expect(dead_code, reason = "they are held until the door is gone")]
+enum Log<'a> {
+    Topic(Topic<'a>, TempDir),
+    Dir(TempDir),
+}
+
+impl<'a> Door<'a> {
+    pub(super) fn start(setup: &'a Setup, backend: Backend, partitions: u32, size: Size) -> Result<Self> {
+        let mut command = child::program(setup, size.program_name(backend));
+        command.args(["--workers", &size.workers.to_string()]);
+        if !size.bare {
+            command.arg("--tokens-file").arg(setup.tokens.file());
+        }
+        let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(&setup.cli.data_dir)?;
+        let log = match backend {
+            Backend::Kafka => {
+                if !size.bare {
+                    command.arg("--idempotency-dir").arg(dir.path());
+                }
+                let topic = Topic::create_for_doors(setup, partitions)?;
+                command.args(["--bootstrap-servers", &setup.bootstrap_servers, "--topic", &topic.name]);
+                command.args(["--producers", &size.producers.to_string()]);
+                let properties =
+                    if size.bare { &setup.cli.bare_properties } else { &setup.cli.partita_properties };
+                for (name, value) in properties {
+                    command.args(["--property", &format!("{name}={value}")]);
+                }
+                Log::Topic(topic, dir)
             }
-            load(setup, row, &program, command, rate)
-        }
-        Backend::Embedded => {
-            let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(&setup.cli.data_dir)?;
-            command.arg("--dir").arg(dir.path()).args(["--partitions", &row.partitions.to_string()]);
-            load(setup, row, &program, command, rate)
-        }
+            Backend::Embedded => {
+                command.arg("--dir").arg(dir.path()).args(["--partitions", &partitions.to_string()]);
+                Log::Dir(dir)
+            }
+        };
+        Ok(Self { server: Server::start(command)?, _log: log })
     }
 }
 
-fn load(setup: &Setup, row: &DoorRow, program: &str, server: Command, rate: Option<f64>) -> Result<Run> {
-    let server = Server::start(server)?;
-    // A second of load first: connections, leaders, allocators.
-    generate(setup, row, &server.address, 1, rate)?;
+/// What a second of load before and the load itself show; `load` runs for so many seconds, and says how many tasks and bytes were stored in
+/// which time, and how long their answers took.
+pub(super) fn measured(
+    setup: &Setup,
+    server: &Server,
+    load: impl Fn(&str, u64) -> Result<LoadReport>,
+) -> Result<Run> {
+    // Connections, leaders, allocators.
+    load(&server.address, 1)?;
     let before = usage::of_process(server.pid())?;
-    let report = generate(setup, row, &server.address, setup.cli.seconds, rate)?;
+    let report = load(&server.address, setup.cli.seconds)?;
     let after = usage::of_process(server.pid())?;
-    let run = Run {
+    Ok(Run {
         rate: report.acknowledged as f64 / report.seconds,
         bytes_per_second: report.bytes as f64 / report.seconds,
         cpu_us: (after.cpu - before.cpu).as_secs_f64() * 1e6 / report.acknowledged as f64,
         peak_rss: after.peak_rss,
         latency_ms: report.acknowledgement.map(|latency| (latency.p50, latency.p99)),
-    };
-    setup.say(&format!("{}: {program} {:.0}/s, retries {}", row.name, run.rate, report.retries));
+    })
+}
+
+/// `rate`: tasks a second, sent when they are due.
+fn run(setup: &Setup, row: &DoorRow, size: Size, rate: Option<f64>) -> Result<Run> {
+    let door = Door::start(setup, row.backend, row.partitions, size)?;
+    let load = Load { size: row.size, clients: row.clients, rate, named: setup.cli.idempotency_keys };
+    let run = measured(setup, &door.server, |address, seconds| load.generate(setup, address, seconds))?;
+    setup.say(&format!("{}: {} {:.0}/s", row.name, size.program(row.backend), run.rate));
     Ok(run)
 }
 
-fn generate(
-    setup: &Setup,
-    row: &DoorRow,
-    address: &str,
-    seconds: u64,
-    rate: Option<f64>,
-) -> Result<LoadReport> {
-    let mut command = child::program(setup, "partita");
-    command.args(["bench", "--json", "--no-verify", "--url", &format!("http://{address}")]);
-    command.args(["--size", row.size, "--clients", &row.clients.to_string()]);
-    // Many keys for each client: every partition has its share.
-    command.args(["--keys", &(row.clients * 64).to_string()]);
-    command.args(["--tasks", &u64::MAX.to_string(), "--duration", &format!("{seconds}s")]);
-    // The bare doors do not look at it.
-    command.env("PARTITA_TOKEN", setup.tokens.token());
-    if let Some(rate) = rate {
-        command.args(["--rate", &rate.to_string()]);
+/// What `partita bench` sends.
+pub(super) struct Load {
+    pub(super) size: &'static str,
+    pub(super) clients: u32,
+    /// Tasks a second, sent when they are due.
+    pub(super) rate: Option<f64>,
+    /// Each has an Idempotency-Key.
+    pub(super) named: bool,
+}
+
+impl Load {
+    pub(super) fn generate(&self, setup: &Setup, address: &str, seconds: u64) -> Result<LoadReport> {
+        let mut command = child::program(setup, "partita");
+        command.args(["bench", "--json", "--no-verify", "--url", &format!("http://{address}")]);
+        command.args(["--size", self.size, "--clients", &self.clients.to_string()]);
+        // Many keys for each client: every partition has its share.
+        command.args(["--keys", &(self.clients * 64).to_string()]);
+        command.args(["--tasks", &u64::MAX.to_string(), "--duration", &format!("{seconds}s")]);
+        // The bare doors do not look at it.
+        command.env("PARTITA_TOKEN", setup.tokens.token());
+        if let Some(rate) = self.rate {
+            command.args(["--rate", &rate.to_string()]);
+        }
+        if self.named {
+            command.arg("--idempotency-keys");
+        }
+        let report: LoadReport = child::report(command)?;
+        ensure!(
+            report.not_written + report.unknown == 0,
+            "{} tasks were refused and {} have an unknown outcome: nothing to compare",
+            report.not_written,
+            report.unknown
+        );
+        Ok(report)
     }
-    if setup.cli.idempotency_keys {
-        command.arg("--idempotency-keys");
-    }
-    let report: LoadReport = child::report(command)?;
-    ensure!(
-        report.not_written + report.unknown == 0,
-        "{} tasks were refused and {} have an unknown outcome: nothing to compare",
-        report.not_written,
-        report.unknown
-    );
-    Ok(report)
 }

@@ -4,6 +4,7 @@
 //! of pairs, each pair runs both sides, every second pair in the other order, and what counts is the median of the pairs'
 //! ratios.
 
+mod batches;
 mod child;
 mod doors;
 mod rows;
@@ -11,7 +12,7 @@ mod table;
 mod tokens;
 mod workers;
 
-pub use rows::{Backend, DoorRow, Row, WorkerRow};
+pub use rows::{Backend, BatchRow, DoorRow, Format, Row, WorkerRow};
 pub use table::{Line, Side};
 
 use anyhow::{Context, Result, bail};
@@ -52,6 +53,10 @@ pub struct Cli {
     /// Each task has an Idempotency-Key of its own. Partita looks it up and remembers it; the bare doors do not look at it.
     #[arg(long)]
     idempotency_keys: bool,
+    /// Partita's doors with the threads and producers that they have by default, a thread for each core and two producers. The bare ones stay
+    /// as they are.
+    #[arg(long, conflicts_with = "tune")]
+    as_configured: bool,
     /// A librdkafka property for the bare programs, as name=value.
     #[arg(long = "bare-property", value_parser = crate::worker::property)]
     bare_properties: Vec<(String, String)>,
@@ -144,6 +149,7 @@ impl Setup {
             let measured = match row {
                 Row::Worker(row) => workers::measure(self, row),
                 Row::Door(row) => doors::measure(self, row),
+                Row::Batch(row) => batches::measure(self, row),
             };
             let line = match measured {
                 Ok(line) => line,

@@ -9,6 +9,8 @@ pub enum Row {
     Worker(WorkerRow),
     /// Accepting.
     Door(DoorRow),
+    /// Accepting many at once.
+    Batch(BatchRow),
 }
 
 impl Row {
@@ -17,6 +19,7 @@ impl Row {
         match self {
             Self::Worker(row) => row.name,
             Self::Door(row) => &row.name,
+            Self::Batch(row) => &row.name,
         }
     }
 }
@@ -72,6 +75,30 @@ pub struct DoorRow {
     pub open_loop: bool,
 }
 
+/// How many tasks of 1 KB are written down in one request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// A CloudEvent a line.
+    Lines,
+    /// A JSON array of CloudEvents.
+    Json,
+    /// `partita.v1.TaskBatch`, each task with a source and an id, which are its name.
+    Protobuf,
+    /// The same without names.
+    ProtobufUnnamed,
+}
+
+/// Tasks of 1 KB one at a time, and many in a request, to the same front door.
+#[derive(Debug, Clone)]
+pub struct BatchRow {
+    /// Its name.
+    pub name: String,
+    /// Where tasks are stored.
+    pub backend: Backend,
+    /// How they are written.
+    pub format: Format,
+}
+
 /// Every row, in the order of the tables.
 pub(super) fn all() -> Vec<Row> {
     let worker = |name, size, records, partitions| WorkerRow {
@@ -111,6 +138,14 @@ pub(super) fn all() -> Vec<Row> {
             let open = if open_loop { "-open" } else { "" };
             let name = format!("door-{place}/{}-{clients}{many}{open}", size.replace("iB", "B"));
             rows.push(Row::Door(DoorRow { name, backend, size, clients, partitions, open_loop }));
+        }
+        for (format, called) in [
+            (Format::Lines, "ndjson"),
+            (Format::Json, "json"),
+            (Format::Protobuf, "protobuf"),
+            (Format::ProtobufUnnamed, "protobuf-unnamed"),
+        ] {
+            rows.push(Row::Batch(BatchRow { name: format!("batch-{place}/{called}"), backend, format }));
         }
     }
     rows

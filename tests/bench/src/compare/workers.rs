@@ -23,6 +23,25 @@ impl<'a> Topic<'a> {
         Ok(topic)
     }
 
+    /// As `partita topics create` makes it, with all that goes with it.
+    pub(super) fn create_for_doors(setup: &'a Setup, partitions: u32) -> Result<Self> {
+        let topic =
+            Self { servers: &setup.bootstrap_servers, name: format!("bench-{:08x}", rand::random::<u32>()) };
+        let mut command = child::program(setup, "partita");
+        command.args(["topics", "create"]);
+        for (setting, value) in [
+            ("kind", "kafka"),
+            ("kafka.bootstrap_servers", topic.servers),
+            ("kafka.topic", &topic.name),
+            ("kafka.partitions", &partitions.to_string()),
+        ] {
+            command.args(["--set", &format!("log.{setting}={value}")]);
+        }
+        let output = command.output()?;
+        ensure!(output.status.success(), "topics create: {}", String::from_utf8_lossy(&output.stdout));
+        Ok(topic)
+    }
+
     fn parked(&self) -> String {
         format!("{}.parked", self.name)
     }
@@ -32,6 +51,7 @@ impl Drop for Topic<'_> {
     fn drop(&mut self) {
         let _ = topic::delete(self.servers, &self.name);
         let _ = topic::delete(self.servers, &self.parked());
+        let _ = topic::delete(self.servers, &format!("{}.requests", self.name));
     }
 }
 
