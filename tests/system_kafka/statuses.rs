@@ -20,6 +20,8 @@ async fn every_row_of_the_table_is_reached_and_nothing_outside_it_is_answered() 
     server.is_sound().await.unwrap();
     statuses::of_a_stop(server, &mut seen).await.unwrap();
     let server = setup.start().await.unwrap();
+    // A producer that was never connected has written nothing, for certain.
+    statuses::accepts(&server, &mut seen).await.unwrap();
     kafka.fault(Fault::Pause, 1).unwrap();
     // What is under way when the broker falls silent may have been written; then it is known to be away.
     statuses::refused_with(&server, &mut seen, "unknown_outcome").await.unwrap();

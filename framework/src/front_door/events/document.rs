@@ -21,7 +21,7 @@ use prost::{
     Message,
     encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field},
 };
-use serde::de::{Deserialize, Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 use std::{fmt, ops::Range};
 
@@ -35,6 +35,8 @@ const TURN: usize = 32;
 const ROOM: u64 = 64 << 10;
 /// What an entry's place takes.
 const PLACE: u64 = size_of::<Range<usize>>() as u64;
+/// How many places there is room for at first.
+const FIRST: usize = 64;
 
 /// How a document is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,32 +62,19 @@ impl Document {
     pub(super) fn read(document: Intake, form: Form) -> Result<Self, Problem> {
         let budget = document.budget().clone();
         let (whole, reserved) = document.into_bytes();
-        let count = match form {
-            Form::Json => count_json(&whole)?,
-            Form::Protobuf => protobuf(&whole, |_| {})?,
-        };
-        if count > MOST {
-            return Err(Problem::new(
-                ProblemCode::BatchTooLarge,
-                format!(
-                    "the batch has {count} tasks, above {MOST}; send several, or lines (application/x-ndjson)"
-                ),
-            ));
-        }
-        let places_reserved = budget.reserve(count as u64 * PLACE)?;
-        let mut places = Vec::with_capacity(count);
+        let mut places = Places::new(budget.clone())?;
         match form {
-            Form::Json => places_json(&whole, &mut places)?,
-            Form::Protobuf => protobuf(&whole, |place| places.push(place)).map(|_| ())?,
+            Form::Json => json_places(&whole, &mut places)?,
+            Form::Protobuf => protobuf_places(&whole, &mut places)?,
         }
         Ok(Self {
             form,
             whole,
-            places,
+            places: places.list,
             next: 0,
             skipping: None,
             budget,
-            _reserved: [reserved, places_reserved],
+            _reserved: [reserved, places.reserved],
         })
     }
 
@@ -200,12 +189,45 @@ fn head(task: v1::Task, base: &Envelope) -> Read {
     Ok((key, head, task.payload))
 }
 
-/// Calls `found` with the place of each task, and counts them.
-fn protobuf(whole: &Bytes, mut found: impl FnMut(Range<usize>)) -> Result<usize, Problem> {
+/// Where tasks are in a document. The memory for that is reserved as it grows.
+struct Places {
+    list: Vec<Range<usize>>,
+    reserved: Reservation,
+    budget: Budget,
+}
+
+impl Places {
+    fn new(budget: Budget) -> Result<Self, Problem> {
+        Ok(Self { list: Vec::new(), reserved: budget.reserve(0)?, budget })
+    }
+
+    fn push(&mut self, place: Range<usize>) -> Result<(), Problem> {
+        if self.list.len() == MOST {
+            return Err(Problem::new(
+                ProblemCode::BatchTooLarge,
+                format!(
+                    "the batch has more than {MOST} tasks; send several, or lines (application/x-ndjson)"
+                ),
+            ));
+        }
+        if self.list.len() == self.list.capacity() {
+            let more = self.list.len().max(FIRST).min(MOST - self.list.len());
+            // The old list is there until it is copied.
+            let whole = (self.list.len() + more) as u64 * PLACE;
+            self.budget.grow(&mut self.reserved, whole)?;
+            self.list.reserve_exact(more);
+            self.reserved.shrink_to(whole);
+        }
+        self.list.push(place);
+        Ok(())
+    }
+}
+
+fn protobuf_places(whole: &Bytes, places: &mut Places) -> Result<(), Problem> {
     let malformed = |error| {
         Problem::new(ProblemCode::InvalidDocument, format!("the body is not a partita.v1.TaskBatch: {error}"))
     };
-    let (mut rest, mut count) = (whole.clone(), 0);
+    let mut rest = whole.clone();
     while rest.has_remaining() {
         let (tag, wire_type) = decode_key(&mut rest).map_err(malformed)?;
         if (tag, wire_type) != (TASKS_TAG, WireType::LengthDelimited) {
@@ -221,10 +243,9 @@ fn protobuf(whole: &Bytes, mut found: impl FnMut(Range<usize>)) -> Result<usize,
         }
         let start = whole.len() - rest.remaining();
         rest.advance(len as usize);
-        found(start..start + len as usize);
-        count += 1;
+        places.push(start..start + len as usize)?;
     }
-    Ok(count)
+    Ok(())
 }
 
 fn malformed_json(error: impl fmt::Display) -> Problem {
@@ -234,48 +255,21 @@ fn malformed_json(error: impl fmt::Display) -> Problem {
     )
 }
 
-fn count_json(whole: &[u8]) -> Result<usize, Problem> {
+fn json_places(whole: &[u8], places: &mut Places) -> Result<(), Problem> {
     let text = json::check(whole, b'[').map_err(malformed_json)?;
-    serde_json::from_str::<Count>(text).map(|count| count.0).map_err(malformed_json)
+    let mut refused = None;
+    let visitor = PlacesVisitor { base: text.as_ptr() as usize, places, refused: &mut refused };
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let read = deserializer.deserialize_seq(visitor).and_then(|()| deserializer.end());
+    read.map_err(|error| refused.unwrap_or_else(|| malformed_json(error)))
 }
 
-fn places_json(whole: &[u8], places: &mut Vec<Range<usize>>) -> Result<(), Problem> {
-    let text = std::str::from_utf8(whole).map_err(malformed_json)?;
-    let visitor = PlacesVisitor { base: whole.as_ptr() as usize, places };
-    serde_json::Deserializer::from_str(text).deserialize_seq(visitor).map_err(malformed_json)
-}
-
-/// How many elements an array has.
-struct Count(usize);
-
-impl<'de> Deserialize<'de> for Count {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_seq(CountVisitor).map(Count)
-    }
-}
-
-struct CountVisitor;
-
-impl<'de> Visitor<'de> for CountVisitor {
-    type Value = usize;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<usize, A::Error> {
-        let mut count = 0;
-        while seq.next_element::<IgnoredAny>()?.is_some() {
-            count += 1;
-        }
-        Ok(count)
-    }
-}
-
-/// Where the elements of an array are.
+/// Finds the elements of an array.
 struct PlacesVisitor<'p> {
     base: usize,
-    places: &'p mut Vec<Range<usize>>,
+    places: &'p mut Places,
+    /// Why it ended early, where it is not for the array.
+    refused: &'p mut Option<Problem>,
 }
 
 impl<'de> Visitor<'de> for PlacesVisitor<'_> {
@@ -289,7 +283,10 @@ impl<'de> Visitor<'de> for PlacesVisitor<'_> {
         while let Some(element) = seq.next_element::<&'de RawValue>()? {
             let text = element.get();
             let start = text.as_ptr() as usize - self.base;
-            self.places.push(start..start + text.len());
+            if let Err(problem) = self.places.push(start..start + text.len()) {
+                *self.refused = Some(problem);
+                return Err(A::Error::custom("refused"));
+            }
         }
         Ok(())
     }

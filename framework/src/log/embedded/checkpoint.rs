@@ -14,12 +14,13 @@ use std::{
     time::Duration,
 };
 
-/// Frames (pages) between passive passes: 16 MiB.
-const PASS: u64 = 512;
+/// Frames (pages) between passive passes: 2 MiB. While one syncs the database the writer's own sync waits; a short one more often is felt less
+/// than a long one.
+const PASS: u64 = 64;
 /// Frames at which the WAL starts over: 256 MiB.
 pub(super) const LIMIT: u64 = 8192;
-/// Frames that may be left for the pass that holds the writer: 4 MiB.
-const LEFT: u64 = 128;
+/// Frames that may be left for the pass that holds the writer: 512 KiB.
+const LEFT: u64 = 16;
 /// Frames between two looks at the WAL's file: 1 MiB.
 const LOOK: u64 = 32;
 /// After a failed pass.
