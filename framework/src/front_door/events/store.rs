@@ -142,9 +142,9 @@ impl<'a> Store<'a> {
                         ended = true;
                     }
                 },
-                () = tokio::time::sleep(ahead.unwrap_or_default().min(LOOK)), if ahead.is_some() && !ended => {}
+                () = pause(ahead.unwrap_or_default().min(LOOK)), if ahead.is_some() && !ended => {}
                 // Whoever waits for its results before it goes on hears them, and who was waited for is looked at again.
-                () = tokio::time::sleep(IDLE), if blocked || self.results.is_waiting() => {
+                () = pause(IDLE), if blocked || self.results.is_waiting() => {
                     self.results.give_out(true);
                 }
             }
@@ -303,6 +303,11 @@ impl Reader {
         }
         self.since.elapsed() > patience
     }
+}
+
+/// Looks at the clock only where it is waited for.
+async fn pause(duration: Duration) {
+    tokio::time::sleep(duration).await;
 }
 
 fn earlier_failed() -> Problem {
