@@ -26,6 +26,9 @@ pub(super) enum Op {
     Commit(OffsetCommit),
 }
 
+/// Where whoever appends hears of it.
+pub(super) type Reply = oneshot::Sender<Result<Receipt, AppendError>>;
+
 /// A record on its way to the disk.
 pub(super) struct Write {
     pub(super) partition: Partition,
@@ -36,7 +39,7 @@ pub(super) struct Write {
     pub(super) idempotency: Option<Idempotency>,
     /// Held until the bytes are on the disk.
     pub(super) reservation: Option<Reservation>,
-    pub(super) reply: oneshot::Sender<Result<Receipt, AppendError>>,
+    pub(super) reply: Reply,
     pub(super) since: Instant,
 }
 

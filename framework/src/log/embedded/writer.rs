@@ -9,7 +9,7 @@ use super::{
     checkpoint::Due,
     plan::{Shape, Step, answers, plan},
     published::Row,
-    queue::{Op, Taken},
+    queue::{Op, Reply, Taken},
     requests::{Known, Requests},
     retention::{Committed, Retention},
     schema::Tail,
@@ -17,7 +17,7 @@ use super::{
     store::{At, Place, Store, chunks_of},
 };
 use crate::{
-    log::{AppendError, LogHealth},
+    log::{AppendError, LogHealth, Receipt},
     metrics as names,
 };
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
@@ -73,6 +73,7 @@ pub(super) fn run(start: Start) {
         abandoned: Vec::new(),
         outcomes: Vec::new(),
         rows: Vec::new(),
+        replies: Vec::new(),
         trouble: None,
         meters: Meters::new(start.topic),
     };
@@ -111,6 +112,7 @@ struct Writer<'a> {
     abandoned: Vec<(u64, u64)>,
     outcomes: Vec<Outcome>,
     rows: Vec<Row>,
+    replies: Vec<(Reply, Result<Receipt, AppendError>)>,
     trouble: Option<Trouble>,
     meters: Meters,
 }

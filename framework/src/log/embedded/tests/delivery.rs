@@ -56,6 +56,24 @@ fn concurrent_appends_are_delivered_in_the_order_of_their_receipts() {
 }
 
 #[test]
+fn who_has_a_receipt_finds_the_log_reaching_beyond_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let Opened { log, .. } = open(dir.path(), 2);
+    std::thread::scope(|scope| {
+        for thread in 0..16 {
+            let log = &log;
+            scope.spawn(move || {
+                for _ in 0..100 {
+                    let receipt = append(log, thread % 2, "x").unwrap();
+                    let end = log.shared.published.view().ends[receipt.partition.0 as usize];
+                    assert!(receipt.offset.0 < end, "{receipt:?}, and it ends at {end}");
+                }
+            });
+        }
+    });
+}
+
+#[test]
 fn what_was_appended_and_not_committed_is_delivered_again() {
     let dir = tempfile::tempdir().unwrap();
     let opened = open(dir.path(), 2);

@@ -3,17 +3,17 @@
 use super::super::{
     plan::Step,
     published::{Row, RowValue},
-    queue::{Op, Write},
+    queue::{Op, Reply, Write},
     schema::{CHUNK, PAGE_SIZE},
     store::{At, Place},
 };
 use super::{NOTE_EVERY, Outcome, Writer};
-use crate::log::Receipt;
+use crate::log::{AppendError, Receipt};
 use partita_core::Offset;
 use std::{collections::VecDeque, time::Instant};
 
 impl Writer<'_> {
-    /// Answers what the committed transaction completed, then shows it to the consumer.
+    /// Shows what the committed transaction completed, and then answers it: who has a receipt finds its task.
     pub(super) fn answer(&mut self, steps: &[Step]) {
         if self.tail.seq - self.noted >= NOTE_EVERY {
             self.noted = self.tail.seq;
@@ -38,7 +38,9 @@ impl Writer<'_> {
                     records += 1;
                     bytes += write.weight();
                     self.meters.latency.record(now.saturating_duration_since(write.since).as_secs_f64());
-                    self.rows.extend(acknowledge(write, outcome));
+                    let (row, reply, answer) = end(write, outcome);
+                    self.rows.extend(row);
+                    self.replies.push((reply, answer));
                 }
                 (Op::Commit(commit), _) => {
                     for one in &commit.offsets {
@@ -59,8 +61,14 @@ impl Writer<'_> {
                 pages += count * CHUNK as u64 / PAGE_SIZE;
             }
         }
-        if !self.rows.is_empty() {
+        let is_news = !self.rows.is_empty();
+        if is_news {
             self.shared.published.publish(&mut self.rows);
+        }
+        for (reply, answer) in self.replies.drain(..) {
+            let _ = reply.send(answer);
+        }
+        if is_news {
             self.shared.consumer.raise();
         }
         self.meters.ok.increment(records as u64);
@@ -76,32 +84,26 @@ impl Writer<'_> {
     }
 }
 
-/// Sends the receipt, lets the reservation go, and returns what the consumer is to see.
-fn acknowledge(write: Write, outcome: Outcome) -> Option<Row> {
+/// Lets the reservation go, and returns what the consumer is to see and who is to hear what.
+fn end(write: Write, outcome: Outcome) -> (Option<Row>, Reply, Result<Receipt, AppendError>) {
     let Write { partition, key, value, reservation, reply, .. } = write;
-    let mut repeated = false;
-    let (offset, row) = match outcome {
+    drop(reservation);
+    let (offset, repeated, row) = match outcome {
         Outcome::Record(At { seq, offset, timestamp_ms }, place) => {
             let value = match place {
                 Place::InRow => RowValue::Here(value),
                 Place::Chunks(first) => RowValue::Chunks { first, size: value.len() as u64 },
             };
             let offset = Offset(offset);
-            (offset, Some(Row { seq, partition, offset, timestamp_ms, key, value }))
+            (offset, false, Some(Row { seq, partition, offset, timestamp_ms, key, value }))
         }
-        Outcome::Repeated(offset) => {
-            repeated = true;
-            (Offset(offset), None)
+        Outcome::Repeated(offset) => (Offset(offset), true, None),
+        Outcome::Parked(id) => (Offset(id), false, None),
+        Outcome::Refused(error) => return (None, reply, Err(error)),
+        Outcome::Committed => {
+            let reason = "a write was answered as a commit is".into();
+            return (None, reply, Err(AppendError::Unknown { reason }));
         }
-        Outcome::Refused(error) => {
-            drop(reservation);
-            let _ = reply.send(Err(error));
-            return None;
-        }
-        Outcome::Parked(id) => (Offset(id), None),
-        Outcome::Committed => return None,
     };
-    drop(reservation);
-    let _ = reply.send(Ok(Receipt { partition, offset, repeated }));
-    row
+    (row, reply, Ok(Receipt { partition, offset, repeated }))
 }
