@@ -9,7 +9,7 @@ use crate::{
     wait,
     ways_in::{self, BATCH, LINES, PROTOBUF, STRUCTURED},
 };
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use flate2::{Compression, write::GzEncoder};
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderName};
 use serde_json::{Value, json};
@@ -23,7 +23,6 @@ use std::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    sync::mpsc::error::TrySendError,
     task::JoinHandle,
     time::timeout,
 };
@@ -169,7 +168,7 @@ pub fn guarded(setup: Setup) -> Result<Setup> {
     ];
     fs::write(&path, tokens.concat())?;
     let setup = setup.set("front_door.tokens_file", format!("{:?}", path.display().to_string()));
-    Ok(setup.set("front_door.body_timeout", "\"1s\"").set("memory.budget", "\"512MiB\""))
+    Ok(setup.set("front_door.body_timeout", "\"3s\"").set("memory.budget", "\"512MiB\""))
 }
 
 /// A request of a client that may do everything.
@@ -194,6 +193,15 @@ fn gzip(payload: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(payload)?;
     Ok(encoder.finish()?)
+}
+
+/// Waits until a request is in the server's hands.
+async fn under_way(server: &Server) -> Result<()> {
+    wait::until("a request is under way", WITHIN, async || {
+        let in_flight = server.metrics().await?.sum("partita_http_requests_in_flight");
+        Ok((in_flight >= Some(1.0)).then_some(()))
+    })
+    .await
 }
 
 /// Every answer that a [`guarded`] server has for what a client does.
@@ -309,16 +317,8 @@ async fn named(server: &Server, seen: &mut Statuses) -> Result<()> {
     let request = || Request::post(&client, "v1/tasks/named").header("idempotency-key", "name");
     let (feed, body) = hand_fed();
     let first: JoinHandle<Result<Answer>> = tokio::spawn(request().answer(body));
-    wait::until("the first is under way", WITHIN, async || {
-        // As long as nothing of it comes it would be given up.
-        feed.try_send(Ok("payload".into())).or_else(|full| match full {
-            TrySendError::Full(_) => Ok(()),
-            TrySendError::Closed(_) => Err(anyhow!("it has ended")),
-        })?;
-        let in_flight = server.metrics().await?.sum("partita_http_requests_in_flight");
-        Ok((in_flight >= Some(1.0)).then_some(()))
-    })
-    .await?;
+    feed.send(Ok("payload".into())).await?;
+    under_way(server).await?;
     seen.must(&request().answer("payload").await?, 409, "idempotency_key_in_flight")?;
     drop(feed);
     seen.must(&first.await??, 202, "")?;
@@ -355,11 +355,8 @@ async fn large(client: &Client, seen: &mut Statuses) -> Result<()> {
     let answers = futures_util::future::try_join_all(posts).await?;
     for answer in &answers {
         let code = seen.note(answer)?;
-        ensure!(
-            matches!((answer.status, &code[..]), (202, "") | (503, "out_of_memory_budget")),
-            "{}",
-            answer.text()
-        );
+        // A sender that a busy machine gives no turn is silent.
+        ensure!(matches!(&code[..], "" | "out_of_memory_budget" | "body_timeout"), "{}", answer.text());
     }
     ensure!(answers.iter().any(|answer| answer.status == 202), "none was accepted");
     ensure!(answers.iter().any(|answer| answer.status == 503), "all were accepted");
@@ -448,6 +445,7 @@ pub async fn of_a_stop(server: Server, seen: &mut Statuses) -> Result<()> {
     let (feed, body) = hand_fed();
     let begun = tokio::spawn(Request::post(&client, "v1/tasks/k").answer(body));
     feed.send(Ok("half".into())).await?;
+    under_way(&server).await?;
     server.signal("TERM")?;
     let keep = async {
         loop {

@@ -7,7 +7,7 @@ mod zstd;
 mod zstd_frame;
 
 pub(super) use gzip::{GZIP_MEMORY, GzipDecoder};
-pub(super) use zstd::{ZSTD_MEMORY, ZstdDecoder};
+pub(super) use zstd::{ZSTD_FRAME, ZSTD_MEMORY, ZstdDecoder};
 
 use super::problem::{Problem, ProblemCode};
 

@@ -126,6 +126,9 @@ impl ZstdDecoder {
     }
 }
 
+/// What a frame takes at most.
+pub(in crate::front_door) const ZSTD_FRAME: u64 = (1 << WINDOW_LOG) + 3 * BLOCK;
+
 /// The window, a block beside it, and a block of input.
 fn frame_memory(window: u64) -> u64 {
     window + 3 * BLOCK.min(window.max(1024))

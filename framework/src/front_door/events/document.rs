@@ -35,6 +35,8 @@ const TURN: usize = 32;
 const ROOM: u64 = 64 << 10;
 /// What an entry's place takes.
 const PLACE: u64 = size_of::<Range<usize>>() as u64;
+/// What the places take at most: of all entries, while they are copied from half the room.
+pub(super) const PLACES: u64 = MOST as u64 * PLACE * 2;
 /// How many places there is room for at first.
 const FIRST: usize = 64;
 

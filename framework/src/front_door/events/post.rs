@@ -6,6 +6,7 @@ use super::{
         admission,
         append::append,
         body::RequestBody,
+        decode::ZSTD_FRAME,
         decoded::Decoded,
         door::{Door, InHand},
         idempotency::{self, Begun},
@@ -18,7 +19,7 @@ use super::{
         task_head::{self, Coding},
     },
     Task, binary,
-    document::{self, Document},
+    document::{self, Document, PLACES},
     format::Format,
     json,
     lines::Lines,
@@ -43,8 +44,10 @@ use std::{sync::Arc, time::Instant};
 
 /// The status label of a request whose sender went away, as nginx has it.
 const CLIENT_CLOSED: u16 = 499;
-/// What a decoder needs at least.
+/// What a decoder needs, but for a zstd frame's window.
 const DECODER: u64 = 256 << 10;
+/// What is in front of a document for its envelope, generously.
+const HEAD: u64 = 64 << 10;
 /// A document of this size is parsed on a thread of its own.
 const LARGE: u64 = 1 << 20;
 
@@ -138,7 +141,7 @@ impl Ask {
         match format {
             Format::Binary => check_declared(declared, coding, door.max_task)?,
             Format::Structured | Format::Batch | Format::Protobuf => {
-                let limit = document_limit(door);
+                let limit = document_limit(door, format, coding);
                 check_declared(declared, coding, limit).map_err(|problem| of_document(problem, limit))?;
             }
             Format::Lines => {}
@@ -260,11 +263,20 @@ async fn many_of(
     Ok(Accepted::many(ask, Some(document?)))
 }
 
-/// A document is larger than the payloads in it: base64 takes a third more. One that could never be in memory is too large, however idle it
-/// is here.
-fn document_limit(door: &Door) -> u64 {
-    let max_task = door.max_task;
-    (max_task + max_task / 2 + (64 << 10)).min(door.budget.largest().saturating_sub(DECODER))
+/// A document is larger than the payloads in it: base64 takes a third more. One for which there would be no room even if nothing else were in
+/// memory is too large.
+fn document_limit(door: &Door, format: Format, coding: Coding) -> u64 {
+    let decoder = match coding {
+        Coding::Identity => 0,
+        Coding::Gzip => DECODER,
+        Coding::Zstd => DECODER + ZSTD_FRAME,
+    };
+    let is_batch = matches!(format, Format::Batch | Format::Protobuf);
+    let places = if is_batch { PLACES } else { 0 };
+    // Where there is little memory the largest windows and the most entries have to do with what is there.
+    let beside = (decoder + places + HEAD).min(door.budget.share(4));
+    let room = door.budget.largest().saturating_sub(beside);
+    (door.max_task + door.max_task / 2 + (64 << 10)).min(room)
 }
 
 /// A document that is too large is no task that is.
@@ -282,7 +294,7 @@ fn of_document(problem: Problem, limit: u64) -> Problem {
 }
 
 async fn receive_document(door: &Door, ask: &Ask, body: &mut RequestBody) -> Result<Intake, Problem> {
-    let limit = document_limit(door);
+    let limit = document_limit(door, ask.format, ask.coding);
     let refused = |problem| of_document(problem, limit);
     let mut intake = match (body.declared(), ask.coding) {
         (Some(declared), Coding::Identity) => Intake::document(&door.budget, declared)?,
@@ -346,11 +358,11 @@ async fn store_many(
 
 async fn store(door: Arc<Door>, ask: Ask, source: Source, outbox: Outbox, began: Instant, in_hand: InHand) {
     let results = Results::new(ask.notation, door.log.topic(), outbox.clone(), door.budget.clone());
+    let limit = document_limit(&door, ask.format, ask.coding);
     let store = Store::new(&door, ask.base, ask.idempotency, ask.caller, results);
     let (counts, body) = match source {
         Source::Document(document) => (store.run(Entries::Document(document)).await, None),
         Source::Lines(mut body) => {
-            let limit = document_limit(&door);
             let counts = match Decoded::new(&mut body, ask.coding, &door.budget) {
                 Ok(decoded) => store.run(Entries::Lines(Lines::new(decoded, &door.budget, limit))).await,
                 Err(problem) => Some(store.give_up(&problem)),

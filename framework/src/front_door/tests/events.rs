@@ -113,6 +113,24 @@ fn a_structured_event_is_a_task_of_its_data_however_it_is_sent() {
 }
 
 #[test]
+fn a_batch_of_too_many_tasks_is_413_and_one_whose_places_have_no_room_now_503() {
+    let door = Setup::default().start();
+    let many = |count: usize| format!("[{}1]", "1,".repeat(count - 1));
+    let response = post(&door, BATCH, many(100_001));
+    assert_eq!((response.status, response.problem().as_str()), (413, "batch_too_large"));
+    let response = post(&door, PROTOBUF, [0x0a, 0].repeat(100_001));
+    assert_eq!((response.status, response.problem().as_str()), (413, "batch_too_large"));
+    door.await_idle_pool();
+    let rest = door.pool.try_reserve(door.pool.capacity() - (2 << 20)).unwrap();
+    let response = post(&door, BATCH, many(60_000));
+    assert_eq!((response.status, response.problem().as_str()), (503, "out_of_memory_budget"));
+    drop(rest);
+    door.await_idle_pool();
+    assert_eq!(post(&door, BATCH, many(60_000)).status, 202);
+    door.await_idle_pool();
+}
+
+#[test]
 fn the_data_of_an_event_may_be_as_large_as_a_task_and_no_larger() {
     let door = Setup::default().start();
     let of = |size: usize| {

@@ -3,6 +3,7 @@
 use super::{Backend, DoorRow, Line, Setup, child, child::Server, pairs, table::Run, workers::Topic};
 use crate::usage;
 use anyhow::{Context, Result, ensure};
+use partita::Config;
 use serde::Deserialize;
 use tempfile::TempDir;
 
@@ -57,14 +58,23 @@ pub(super) fn measure(setup: &Setup, row: &DoorRow) -> Result<Line> {
         (best(setup, row, true)?, best(setup, row, false)?)
     } else if setup.cli.as_configured {
         let cores = std::thread::available_parallelism()?.get();
-        (one(true), Size { bare: false, workers: cores, producers: 2 })
+        (
+            one(true),
+            Size { bare: false, workers: cores, producers: Config::default().log.kafka.producers as usize },
+        )
     } else {
         (one(true), one(false))
     };
     let rate = if row.open_loop { Some(run(setup, row, bare, None)?.rate / 2.0) } else { None };
     let pairs =
         pairs(setup.cli.pairs, |is_bare| run(setup, row, if is_bare { bare } else { partita }, rate))?;
-    Ok(Line::new(&row.name, (bare.program(row.backend), partita.program(row.backend)), &pairs))
+    let programs = (bare.program(row.backend), partita.program(row.backend));
+    let by = if row.open_loop {
+        |run: &Run| run.latency_ms.map_or(f64::NAN, |both| both.1)
+    } else {
+        |run: &Run| run.rate
+    };
+    Ok(Line::by(by, &row.name, programs, &pairs))
 }
 
 /// The fastest of the sizes that make sense for a side.

@@ -70,8 +70,8 @@ pub struct DoorRow {
     pub clients: u32,
     /// How many partitions.
     pub partitions: u32,
-    /// Each client sends its next task when it has an answer; or tasks are sent when they are due, half as many a second as the bare
-    /// door takes at most, and what is compared is how long their answers take.
+    /// Tasks are sent when they are due, half as many a second as the bare door takes at most. The ratio is that of the 99th percentiles of
+    /// their answers. Otherwise each client sends its next task when it has an answer.
     pub open_loop: bool,
 }
 

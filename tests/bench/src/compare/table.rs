@@ -8,7 +8,7 @@ use serde::Serialize;
 pub struct Line {
     /// The row.
     pub name: String,
-    /// The median of the pairs' ratios, Partita's rate over bare's.
+    /// The median of the pairs' ratios, Partita's over bare's: of their rates, in an open loop of their 99th percentiles.
     pub ratio: f64,
     /// The smallest and the largest of them.
     pub ratio_range: (f64, f64),
@@ -47,7 +47,17 @@ pub(crate) struct Run {
 
 impl Line {
     pub(crate) fn new(name: &str, programs: (String, String), pairs: &[(Run, Run)]) -> Self {
-        let mut ratios: Vec<f64> = pairs.iter().map(|(bare, partita)| partita.rate / bare.rate).collect();
+        Self::by(|run| run.rate, name, programs, pairs)
+    }
+
+    /// Compares by something else than the rate.
+    pub(crate) fn by(
+        by: fn(&Run) -> f64,
+        name: &str,
+        programs: (String, String),
+        pairs: &[(Run, Run)],
+    ) -> Self {
+        let mut ratios: Vec<f64> = pairs.iter().map(|(bare, partita)| by(partita) / by(bare)).collect();
         ratios.sort_by(f64::total_cmp);
         let side = |program, pick: fn(&(Run, Run)) -> &Run| {
             let of = |value: fn(&Run) -> f64| median(pairs.iter().map(|pair| value(pick(pair))).collect());
@@ -95,7 +105,7 @@ impl Line {
 
 const HEADER: [&str; 7] = [
     "row",
-    "Partita / bare (range)",
+    "Partita / bare (range; -open: of p99)",
     "bare",
     "Partita",
     "CPU µs each (bare / Partita)",
