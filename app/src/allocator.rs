@@ -28,22 +28,16 @@ pub(crate) fn adapt_to(budget: u64) -> anyhow::Result<()> {
     if budget >= SMALL_BUDGET {
         return Ok(());
     }
-    give_back_at_once().map_err(anyhow::Error::msg)?;
-    // The allocator's own setting is read once, before any budget is known. This is the kernel's, of the whole process.
-    #[cfg(target_os = "linux")]
-    rustix::thread::disable_transparent_huge_pages(true)?;
-    Ok(())
-}
-
-#[allow(dead_code, reason = "benchmarks measure the default")]
-fn give_back_at_once() -> tikv_jemalloc_ctl::Result<()> {
     // SAFETY: the names end in NUL, and the types are those that jemalloc documents: ssize_t for a decay, unsigned for a count.
     unsafe {
-        raw::write(b"arenas.dirty_decay_ms\0", 0_isize)?;
-        for arena in 0..raw::read::<u32>(b"arenas.narenas\0")? {
+        raw::write(b"arenas.dirty_decay_ms\0", 0_isize).map_err(anyhow::Error::msg)?;
+        for arena in 0..raw::read::<u32>(b"arenas.narenas\0").map_err(anyhow::Error::msg)? {
             // Fails for an arena that nobody has used yet: it begins with the value above.
             let _ = raw::write(format!("arena.{arena}.dirty_decay_ms\0").as_bytes(), 0_isize);
         }
     }
+    // The allocator's own setting is read once, before any budget is known. This is the kernel's, of the whole process.
+    #[cfg(target_os = "linux")]
+    rustix::thread::disable_transparent_huge_pages(true)?;
     Ok(())
 }

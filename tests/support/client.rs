@@ -4,10 +4,13 @@ use crate::history::{Outcome, Position};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use partita_core::{Offset, Partition};
-use reqwest::{Url, header::HeaderMap};
+use reqwest::{
+    Url,
+    header::{CONTENT_LENGTH, HeaderMap, HeaderName},
+};
 use serde::Deserialize;
 use std::{io, net::SocketAddr, time::Duration};
-use tokio::sync::mpsc;
+use tokio::{io::AsyncReadExt, net::TcpStream, sync::mpsc};
 
 /// A client of one server. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -206,6 +209,28 @@ impl Answer {
     pub async fn of(response: reqwest::Response) -> reqwest::Result<Self> {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         Ok(Self { status, headers, body: response.bytes().await? })
+    }
+
+    /// Reads a response off a connection that is spoken by hand, which stays open.
+    pub async fn read(stream: &mut TcpStream) -> Result<Self> {
+        let mut bytes = Vec::new();
+        loop {
+            let text = String::from_utf8_lossy(&bytes);
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let mut lines = head.lines();
+                let status = lines.next().and_then(|line| line.get(9..12)).context("no status")?.parse()?;
+                let mut headers = HeaderMap::new();
+                for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+                    headers.insert(HeaderName::try_from(name)?, value.parse()?);
+                }
+                let length = headers.get(CONTENT_LENGTH).context("no length")?.to_str()?.parse::<usize>()?;
+                if body.len() >= length {
+                    return Ok(Self { status, headers, body: body.to_owned().into() });
+                }
+            }
+            let read = stream.read_buf(&mut bytes).await?;
+            ensure!(read > 0, "it was closed after {:?}", String::from_utf8_lossy(&bytes));
+        }
     }
 
     /// The body as text.

@@ -100,7 +100,6 @@ pub struct Problem {
     pub code: ProblemCode,
     /// What is wrong with this request and what to do about it, for people. Never a payload or a secret.
     pub detail: Cow<'static, str>,
-    allow: Option<&'static str>,
     /// What else the answer says, or says in another way than the code does.
     more: Option<Box<More>>,
 }
@@ -112,15 +111,13 @@ struct More(Vec<(HeaderName, HeaderValue)>);
 impl Problem {
     /// A refusal.
     pub fn new(code: ProblemCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, detail: detail.into(), allow: None, more: None }
+        Self { code, detail: detail.into(), more: None }
     }
 
     /// 405, naming the methods that are allowed.
     pub fn method_not_allowed(allow: &'static str) -> Self {
-        Self {
-            allow: Some(allow),
-            ..Self::new(ProblemCode::MethodNotAllowed, format!("use one of: {allow}"))
-        }
+        Self::new(ProblemCode::MethodNotAllowed, format!("use one of: {allow}"))
+            .saying([(ALLOW, HeaderValue::from_static(allow))])
     }
 
     /// When trying again may help, in seconds.
@@ -158,9 +155,6 @@ impl Problem {
         }
         for (name, value) in self.more.iter().flat_map(|more| &more.0) {
             headers.insert(name.clone(), value.clone());
-        }
-        if let Some(allow) = self.allow {
-            headers.insert(ALLOW, HeaderValue::from_static(allow));
         }
         if code == ProblemCode::Unauthorized {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"partita\""));

@@ -127,11 +127,16 @@ impl ZstdDecoder {
 }
 
 /// What a frame takes at most.
-pub(in crate::front_door) const ZSTD_FRAME: u64 = (1 << WINDOW_LOG) + 3 * BLOCK;
+pub(in crate::front_door) const ZSTD_FRAME: u64 = frame_memory(1 << WINDOW_LOG);
 
 /// The window, a block beside it, and a block of input.
-fn frame_memory(window: u64) -> u64 {
-    window + 3 * BLOCK.min(window.max(1024))
+const fn frame_memory(window: u64) -> u64 {
+    let block = match window {
+        ..1024 => 1024,
+        1024..BLOCK => window,
+        _ => BLOCK,
+    };
+    window + 3 * block
 }
 
 fn corrupt(code: usize) -> DecodeError {

@@ -96,13 +96,8 @@ fn best(setup: &Setup, row: &DoorRow, bare: bool) -> Result<Size> {
 /// A door that runs, over a log that is deleted with it.
 pub(super) struct Door<'a> {
     pub(super) server: Server,
-    _log: Log<'a>,
-}
-
-#[expect(dead_code, reason = "they are held until the door is gone")]
-enum Log<'a> {
-    Topic(Topic<'a>, TempDir),
-    Dir(TempDir),
+    _topic: Option<Topic<'a>>,
+    _dir: TempDir,
 }
 
 impl<'a> Door<'a> {
@@ -113,7 +108,7 @@ impl<'a> Door<'a> {
             command.arg("--tokens-file").arg(setup.tokens.file());
         }
         let dir = tempfile::Builder::new().prefix("bench-").tempdir_in(&setup.cli.data_dir)?;
-        let log = match backend {
+        let topic = match backend {
             Backend::Kafka => {
                 if !size.bare {
                     command.arg("--idempotency-dir").arg(dir.path());
@@ -126,14 +121,14 @@ impl<'a> Door<'a> {
                 for (name, value) in properties {
                     command.args(["--property", &format!("{name}={value}")]);
                 }
-                Log::Topic(topic, dir)
+                Some(topic)
             }
             Backend::Embedded => {
                 command.arg("--dir").arg(dir.path()).args(["--partitions", &partitions.to_string()]);
-                Log::Dir(dir)
+                None
             }
         };
-        Ok(Self { server: Server::start(command)?, _log: log })
+        Ok(Self { server: Server::start(command)?, _topic: topic, _dir: dir })
     }
 }
 
