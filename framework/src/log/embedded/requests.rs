@@ -1,7 +1,7 @@
 //! The idempotent appends: which there were, and what became of each. Their table is written with their records, so that the two
 //! are never apart; the index takes them from there, and then they leave the table.
 
-use super::schema::Found;
+use super::{schema::Found, store::At};
 use crate::{
     Error,
     config::EmbeddedConfig,
@@ -30,8 +30,11 @@ pub(super) enum Known {
 /// Used by the writer's thread.
 pub(super) struct Requests {
     index: Index,
-    /// Those of the transaction that is being written.
+    /// Those of the transaction that is being written, as they stand in the table.
     staged: HashMap<IdempotencyKey, [u8; VALUE]>,
+    row: Vec<u8>,
+    /// Where the last of them is.
+    last: u64,
     /// Of the table: the index has what is before this seq.
     indexed: u64,
     forgotten: u64,
@@ -39,6 +42,8 @@ pub(super) struct Requests {
 
 /// A digest, a partition, an offset.
 const VALUE: usize = 16 + 4 + 8;
+/// A key and its value: what the table's rows consist of.
+const ENTRY: usize = 16 + VALUE;
 
 impl Requests {
     /// Opens the index beside the log, and reads what it does not have yet.
@@ -67,7 +72,8 @@ impl Requests {
             connection.query_row("SELECT min(seq) FROM requests", [], |row| row.get::<_, Option<i64>>(0));
         let opened = first.and_then(|first| {
             let forgotten = first.map_or(indexed, |first| first as u64);
-            let mut requests = Self { index, staged: HashMap::new(), indexed, forgotten };
+            let mut requests =
+                Self { index, staged: HashMap::new(), row: Vec::new(), last: 0, indexed, forgotten };
             requests.read_again(connection)?;
             Ok(requests)
         });
@@ -78,11 +84,18 @@ impl Requests {
 
     /// Remembers everything that the table has beyond the index.
     pub(super) fn read_again(&mut self, connection: &Connection) -> rusqlite::Result<()> {
-        let mut select = connection.prepare("SELECT key, value FROM requests WHERE seq >= ?1")?;
+        let mut select = connection.prepare("SELECT entries FROM requests WHERE seq >= ?1")?;
         let mut rows = select.query([self.indexed as i64])?;
         while let Some(row) = rows.next()? {
-            let (key, value): ([u8; 16], Vec<u8>) = (row.get(0)?, row.get(1)?);
-            self.index.remember(IdempotencyKey(key), value.into());
+            let (entries, rest) = row.get_ref(0)?.as_blob()?.as_chunks::<ENTRY>();
+            if !rest.is_empty() {
+                return Err(rusqlite::Error::IntegralValueOutOfRange(0, rest.len() as i64));
+            }
+            for entry in entries {
+                if let Some((key, value)) = entry.split_first_chunk() {
+                    self.index.remember(IdempotencyKey(*key), value.into());
+                }
+            }
         }
         Ok(())
     }
@@ -90,6 +103,7 @@ impl Requests {
     /// A transaction begins.
     pub(super) fn begin(&mut self) {
         self.staged.clear();
+        self.row.clear();
     }
 
     /// What it wrote is durable.
@@ -119,19 +133,21 @@ impl Requests {
         }
     }
 
-    /// Notes that a new append is being stored at this offset. Returns what its row says.
-    pub(super) fn stored(
-        &mut self,
-        idempotency: &Idempotency,
-        partition: Partition,
-        offset: u64,
-    ) -> [u8; VALUE] {
+    /// Notes where a new append is being stored.
+    pub(super) fn stored(&mut self, idempotency: &Idempotency, partition: Partition, at: At) {
         let mut value = [0; VALUE];
         value[..16].copy_from_slice(&idempotency.digest.0);
         value[16..20].copy_from_slice(&partition.0.to_le_bytes());
-        value[20..].copy_from_slice(&offset.to_le_bytes());
+        value[20..].copy_from_slice(&at.offset.to_le_bytes());
+        self.row.extend_from_slice(&idempotency.key.0);
+        self.row.extend_from_slice(&value);
         self.staged.insert(idempotency.key, value);
-        value
+        self.last = at.seq;
+    }
+
+    /// What the transaction has to write of them: a row, and its seq.
+    pub(super) fn staged(&self) -> Option<(u64, &[u8])> {
+        (!self.row.is_empty()).then_some((self.last, &self.row))
     }
 
     /// The seq before which the table may be cleared, if there is anything to clear: a part at a time.

@@ -19,7 +19,7 @@ use std::{
 pub(super) const CHUNK: usize = 512 << 10;
 
 /// What this version writes and reads.
-const SCHEMA_VERSION: i64 = 3;
+const SCHEMA_VERSION: i64 = 4;
 
 /// "prta": `file` and the like can tell what it is.
 const APPLICATION_ID: i64 = 0x7072_7461;
@@ -79,6 +79,13 @@ const ADDITIONS: &[&str] = &[
     "
     -- The idempotent appends among the records (`seq`), until the index of them has them on the disk.
     CREATE TABLE requests (seq INTEGER PRIMARY KEY, key BLOB NOT NULL, value BLOB NOT NULL);
+",
+    "
+    -- Those of one transaction in one row, at the `seq` of the last of them.
+    ALTER TABLE requests RENAME TO requests_one_by_one;
+    CREATE TABLE requests (seq INTEGER PRIMARY KEY, entries BLOB NOT NULL);
+    INSERT INTO requests SELECT seq, CAST(key || value AS BLOB) FROM requests_one_by_one;
+    DROP TABLE requests_one_by_one;
 ",
 ];
 

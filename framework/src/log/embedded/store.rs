@@ -4,7 +4,6 @@ use super::{
     queue::{OffsetCommit, Write},
     schema::{CHUNK, Tail, encode_ends},
 };
-use crate::log::IdempotencyKey;
 use bytes::{Bytes, BytesMut};
 use rusqlite::{Connection, Result, Statement};
 
@@ -15,7 +14,7 @@ pub(super) struct Store<'c> {
     commit: Statement<'c>,
     insert: Statement<'c>,
     park: Statement<'c>,
-    request: Statement<'c>,
+    requests: Statement<'c>,
     forget: Statement<'c>,
     stage: Statement<'c>,
     unstage: Statement<'c>,
@@ -52,7 +51,7 @@ impl<'c> Store<'c> {
             park: connection.prepare(
                 "INSERT INTO parked (partition, timestamp_ms, size, chunk, key, parked, value) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )?,
-            request: connection.prepare("INSERT INTO requests VALUES (?1, ?2, ?3)")?,
+            requests: connection.prepare("INSERT INTO requests VALUES (?1, ?2)")?,
             forget: connection.prepare("DELETE FROM requests WHERE seq < ?1")?,
             stage: connection.prepare("INSERT INTO staging VALUES (?1, ?2)")?,
             unstage: connection.prepare("DELETE FROM staging WHERE chunk = ?1")?,
@@ -125,9 +124,9 @@ impl<'c> Store<'c> {
         Ok(id as u64)
     }
 
-    /// Notes that the record at `seq` is the one of an idempotent append.
-    pub(super) fn request(&mut self, seq: u64, key: IdempotencyKey, value: &[u8]) -> Result<()> {
-        self.request.execute((seq as i64, &key.0[..], value)).map(|_| ())
+    /// Notes which records are those of idempotent appends. The last of them is at `seq`.
+    pub(super) fn requests(&mut self, seq: u64, entries: &[u8]) -> Result<()> {
+        self.requests.execute((seq as i64, entries)).map(|_| ())
     }
 
     /// Deletes the notes of the records before `seq`: the index has them.

@@ -262,6 +262,9 @@ impl Writer<'_> {
         if self.tail.seq - self.noted >= NOTE_EVERY {
             self.store.note_ends(&self.tail)?;
         }
+        if let Some((seq, entries)) = self.requests.staged() {
+            self.store.requests(seq, entries)?;
+        }
         if let Some(seq) = self.requests.forgettable() {
             self.store.forget_requests(seq)?;
         }
@@ -294,8 +297,7 @@ impl Writer<'_> {
         let at = At { seq: self.tail.seq, offset: *end, timestamp_ms: now };
         self.store.insert(at, write, place)?;
         if let Some(idempotency) = &write.idempotency {
-            let value = self.requests.stored(idempotency, write.partition, at.offset);
-            self.store.request(at.seq, idempotency.key, &value)?;
+            self.requests.stored(idempotency, write.partition, at);
         }
         *end += 1;
         self.tail.seq += 1;

@@ -1,21 +1,22 @@
 //! The files of the index: `requests-<number>.db`, the last one written to, the one before it only read.
 
-use super::{IdempotencyKey, filter::Filter};
+use super::{IdempotencyKey, filter::Filter, runs};
 use crate::Error;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, Result};
+use rusqlite::{Connection, OpenFlags, Result};
 use std::{
     fs, io,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-/// Small pages: a merge touches many at random.
-const PAGE_SIZE: i64 = 4096;
+/// A few blocks to a page.
+const PAGE_SIZE: i64 = 16 << 10;
+/// Pages in the WAL before they are moved to the file: a few MiB.
+const CHECKPOINT_PAGES: i64 = 256;
 const WRITER_CACHE_KIB: i64 = 4 << 10;
 const READER_CACHE_KIB: i64 = 2 << 10;
 
-const TABLES: &str = "
-    CREATE TABLE IF NOT EXISTS requests (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+const STATE: &str = "
     -- Up to where the log's requests are in here, and how long this has been the generation that is written to.
     CREATE TABLE IF NOT EXISTS state (id INTEGER PRIMARY KEY CHECK (id = 0), position BLOB NOT NULL, age_ms INTEGER NOT NULL);
     INSERT OR IGNORE INTO state VALUES (0, x'', 0);
@@ -56,6 +57,10 @@ impl Generations {
             Ok((current, position, Duration::from_millis(age_ms as u64)))
         });
         let (current, position, age) = opened.map_err(|error| failed(&error))?;
+        if numbers.contains(&(number - 1)) {
+            // It may be of a former form.
+            open_writer(dir, number - 1).map_err(|error| failed(&error))?;
+        }
         let opened =
             Self { dir: dir.to_owned(), window, number, current, position, age, since: Instant::now() };
         opened.delete_old().map_err(|error| failed(&error))?;
@@ -93,25 +98,30 @@ impl Generations {
         &self.dir
     }
 
-    /// Adds what a log has remembered up to `position`, durably. The same may be added again.
+    /// Adds what a log has remembered up to `position`, by rising keys, durably. The same may be added again.
     pub(super) fn merge(&mut self, entries: &[(IdempotencyKey, Value)], position: &[u8]) -> Result<()> {
         if self.age() >= self.window {
             // Not with what is about to be merged: it is not in there yet.
             let before = self.position.clone();
             self.begin_next(&before)?;
         }
+        while runs::is_crowded(&self.current)? && self.tidy()? {}
         let age_ms = self.age().as_millis() as i64;
         let transaction = self.current.transaction()?;
-        {
-            let mut insert = transaction.prepare_cached("INSERT OR REPLACE INTO requests VALUES (?1, ?2)")?;
-            for (key, value) in entries {
-                insert.execute((&key.0[..], &value[..]))?;
-            }
-        }
+        runs::add(&transaction, entries)?;
         transaction.execute("UPDATE state SET position = ?1, age_ms = ?2", (position, age_ms))?;
         transaction.commit()?;
         self.position = position.to_owned();
         Ok(())
+    }
+
+    /// Does a part of what makes lookups faster. `false`: there was nothing to do.
+    pub(super) fn tidy(&mut self) -> Result<bool> {
+        // What it writes is durable with the next merge: after a crash it is done again.
+        self.current.pragma_update(None, "synchronous", "NORMAL")?;
+        let tidied = runs::tidy(&mut self.current);
+        self.current.pragma_update(None, "synchronous", "FULL")?;
+        tidied
     }
 
     fn age(&self) -> Duration {
@@ -147,12 +157,7 @@ impl Generations {
 }
 
 fn fill(connection: &Connection, filter: &mut Filter) -> Result<()> {
-    let mut keys = connection.prepare("SELECT key FROM requests")?;
-    let mut rows = keys.query([])?;
-    while let Some(row) = rows.next()? {
-        filter.insert(&IdempotencyKey(row.get(0)?));
-    }
-    Ok(())
+    runs::for_each_key(connection, |key| filter.insert(key))
 }
 
 /// What is certainly not in the generations.
@@ -204,10 +209,8 @@ impl Readers {
 
     pub(super) fn find(&self, key: &IdempotencyKey) -> Result<Option<Value>> {
         for connection in &self.connections {
-            let mut find = connection.prepare_cached("SELECT value FROM requests WHERE key = ?1")?;
-            let found = find.query_row([&key.0[..]], |row| row.get::<_, Vec<u8>>(0)).optional()?;
-            if let Some(value) = found {
-                return Ok(Some(value.into()));
+            if let Some(value) = runs::find(connection, key)? {
+                return Ok(Some(value));
             }
         }
         Ok(None)
@@ -231,13 +234,15 @@ fn numbers(dir: &Path) -> io::Result<Vec<u64>> {
 }
 
 fn open_writer(dir: &Path, number: u64) -> Result<Connection> {
-    let connection = Connection::open(path(dir, number))?;
+    let mut connection = Connection::open(path(dir, number))?;
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.pragma_update(None, "page_size", PAGE_SIZE)?;
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
-    connection.execute_batch(TABLES)?;
+    connection.pragma_update_and_check(None, "wal_autocheckpoint", CHECKPOINT_PAGES, |_| Ok(()))?;
+    connection.execute_batch(STATE)?;
+    runs::create(&mut connection)?;
     // SQLite syncs no directory for the database itself.
     let synced = fs::File::open(dir).and_then(|dir| dir.sync_all());
     synced.map_err(|error| rusqlite::Error::ToSqlConversionFailure(Box::new(error)))?;

@@ -6,7 +6,7 @@ use super::{
     generations::{Filters, Generations, Readers, Value},
 };
 use crate::Error;
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
 use std::{
     collections::HashMap,
     sync::Arc,
@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Requests that are merged together: many, because each touches a page of its own once there are millions.
+/// Requests that are merged together: one sync for all of them.
 const MERGE: usize = 32 << 10;
 /// Requests that may be in memory while the disk does not take them.
 const MOST: usize = 8 * MERGE;
@@ -159,9 +159,25 @@ fn merge_all(mut generations: Generations, merges: &Receiver<Arc<Merge>>, news: 
             tracing::warn!(%error, "idempotency keys are looked for without a filter: it could not be made")
         }
     }
-    while let Ok(merge) = merges.recv() {
+    let mut is_tidy = false;
+    loop {
+        let next = if is_tidy { merges.recv().map_err(TryRecvError::from) } else { merges.try_recv() };
+        let merge = match next {
+            Ok(merge) => merge,
+            Err(TryRecvError::Disconnected) => return,
+            Err(TryRecvError::Empty) => {
+                is_tidy = generations.tidy().map_or_else(
+                    |error| {
+                        tracing::warn!(%error, "the index of idempotency keys could not be tidied up; it is tried again");
+                        true
+                    },
+                    |some| !some,
+                );
+                continue;
+            }
+        };
+        is_tidy = false;
         let mut entries: Vec<_> = merge.entries.iter().map(|(key, value)| (*key, value.clone())).collect();
-        // In the order of the pages they go to.
         entries.sort_unstable_by_key(|(key, _)| *key);
         while let Err(error) = generations.merge(&entries, &merge.position) {
             tracing::warn!(%error, "idempotency keys could not be written to their index; it is tried again");

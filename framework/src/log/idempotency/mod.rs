@@ -1,7 +1,7 @@
 //! Idempotent appends: what names one, and the index that remembers what became of each.
 //!
 //! ```text
-//! remember -> recent (memory) -> merger's thread -> a generation (SQLite file beside the log)
+//! remember -> recent (memory) -> merger's thread -> a run in a generation (SQLite file beside the log)
 //! find     -> recent, what is being merged, this generation, the one before it (each behind a filter)
 //! ```
 //!
@@ -12,6 +12,7 @@
 mod filter;
 mod generations;
 mod index;
+mod runs;
 
 pub(crate) use generations::Generations;
 pub(crate) use index::Index;

@@ -125,6 +125,36 @@ fn requests_leave_the_log_for_the_index_and_are_known_all_the_same() {
     }
 }
 
+/// As version 3 wrote them: one row for each.
+const TO_VERSION_3: &str = "
+    ALTER TABLE requests RENAME TO later;
+    CREATE TABLE requests (seq INTEGER PRIMARY KEY, key BLOB NOT NULL, value BLOB NOT NULL);
+    INSERT INTO requests SELECT seq, substr(entries, 1, 16), substr(entries, 17) FROM later;
+    DROP TABLE later;
+    PRAGMA user_version = 3";
+
+#[test]
+fn requests_of_a_file_of_the_third_version_are_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let send = |log: &EmbeddedLog, name: u64| {
+        block_on(log.append(Partition(0), request(name, &bytes(name, 10)))).unwrap()
+    };
+    let opened = open(dir.path(), 1);
+    // One after the other, and so each in a transaction of its own.
+    let first: Vec<Receipt> = (0..3).map(|name| send(&opened.log, name)).collect();
+    drop(opened);
+    rusqlite::Connection::open(super::super::schema::database(dir.path()))
+        .unwrap()
+        .execute_batch(TO_VERSION_3)
+        .unwrap();
+    for _ in 0..2 {
+        let opened = open(dir.path(), 1);
+        for name in 0..3 {
+            assert_eq!(send(&opened.log, name), Receipt { repeated: true, ..first[name as usize] });
+        }
+    }
+}
+
 #[test]
 fn what_a_full_disk_refused_is_stored_when_it_comes_again() {
     let dir = tempfile::tempdir().unwrap();

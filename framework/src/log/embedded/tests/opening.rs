@@ -39,7 +39,7 @@ fn a_newer_schema_is_refused_and_left_as_it_is() {
     Connection::open(&path).unwrap().pragma_update(None, "user_version", 7).unwrap();
     let before = std::fs::read(&path).unwrap();
     let refused = refusal(dir.path(), 4);
-    assert!(refused.contains("schema version 7") && refused.contains("up to 3"), "{refused}");
+    assert!(refused.contains("schema version 7") && refused.contains("up to 4"), "{refused}");
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 
