@@ -109,8 +109,15 @@ impl Caller {
         [self.grant.tasks, self.grant.bytes]
     }
 
+    fn has_rates(&self) -> bool {
+        self.rates().iter().any(Option::is_some)
+    }
+
     /// How long the next task is to wait; `None`: it may come.
     pub(in super::super) fn wait(&self) -> Option<Duration> {
+        if !self.has_rates() {
+            return None;
+        }
         self.longest_wait(&self.used(), self.began.elapsed())
     }
 
@@ -161,14 +168,19 @@ impl Caller {
 
     /// Charges bytes that have come, whatever became of them.
     pub(in super::super) fn charge(&self, bytes: u64) {
-        let now = self.began.elapsed();
-        self.charge_to(&mut self.used(), now, [0, bytes]);
+        self.charge_now([0, bytes]);
     }
 
     /// Charges a task of many, which is not to wait.
-    pub(in super::super) fn charge_task(&self) {
-        let now = self.began.elapsed();
-        self.charge_to(&mut self.used(), now, [1, 0]);
+    pub(in super::super) fn charge_task(&self, bytes: u64) {
+        self.charge_now([1, bytes]);
+    }
+
+    fn charge_now(&self, units: [u64; 2]) {
+        if self.has_rates() {
+            let now = self.began.elapsed();
+            self.charge_to(&mut self.used(), now, units);
+        }
     }
 
     /// Says in an answer what is left.

@@ -110,7 +110,7 @@ impl Attributes {
             _ => {}
         }
         let prefix = if TRACE.contains(&name) { "" } else { PREFIX };
-        self.headers.push(Header { name: format!("{prefix}{name}"), value });
+        self.headers.push(Header { name: [prefix, name].concat(), value });
     }
 
     /// The media type of the data, as it is stated.

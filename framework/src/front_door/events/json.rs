@@ -13,7 +13,7 @@ use super::{
 use partita_proto::v1::Envelope;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
-use std::{fmt, ops::Range};
+use std::{borrow::Cow, fmt, ops::Range};
 
 /// The deepest nesting that is read: as deep as serde_json reads values.
 const DEEPEST: usize = 128;
@@ -227,11 +227,19 @@ impl<'a> Members<'a> {
 }
 
 /// A member's name.
-fn name_of(raw: &str) -> Result<String, Problem> {
+fn name_of(raw: &str) -> Result<Cow<'_, str>, Problem> {
     if raw.len() > LONGEST_NAME {
         return Err(invalid(format!("an attribute's name is longer than {LONGEST_NAME} bytes")));
     }
-    serde_json::from_str(raw).map_err(|error| malformed(error.to_string()))
+    text_of(raw)
+}
+
+/// What a string that has been parsed says.
+fn text_of(raw: &str) -> Result<Cow<'_, str>, Problem> {
+    match raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')) {
+        Some(plain) if !plain.contains('\\') => Ok(Cow::Borrowed(plain)),
+        _ => serde_json::from_str(raw).map(Cow::Owned).map_err(|error| malformed(error.to_string())),
+    }
 }
 
 /// A number that is an integer of 32 bits, however it is written: to JSON `7`, `7.0` and `70e-1` are the same.
@@ -251,7 +259,7 @@ fn attribute(name: &str, raw: &str) -> Result<Option<String>, Problem> {
             Err(invalid(format!("{name} is not a string")))
         }
         b"true" | b"false" => Ok(Some(raw.into())),
-        [b'"', ..] => serde_json::from_str(raw).map(Some).map_err(|error| malformed(error.to_string())),
+        [b'"', ..] => text_of(raw).map(|text| Some(text.into_owned())),
         [b'-' | b'0'..=b'9', ..] if let Some(integer) = integer(raw) => Ok(Some(integer.to_string())),
         _ => Err(invalid(format!(
             "the attribute {name} is neither a string, nor a boolean, nor an integer of 32 bits; payloads go into data"

@@ -53,6 +53,10 @@ impl<'a> Lines<'a> {
                 if let Some(entry) = self.finish(base)? {
                     return Ok(Some(entry));
                 }
+            } else if let Some(len) = self.whole() {
+                if let Some(entry) = self.take_whole(len, base)? {
+                    return Ok(Some(entry));
+                }
             } else if self.taken < self.decoded.piece().len() {
                 self.take()?;
             } else if self.ended {
@@ -75,6 +79,29 @@ impl<'a> Lines<'a> {
     /// Reads the rest and drops it, for a sender who hears no answer before.
     pub(super) async fn drain(&mut self) {
         let _ = tokio::time::timeout(LINGER, self.decoded.drain()).await;
+    }
+
+    /// The length of the next line, where all of it is there already and it is small.
+    fn whole(&self) -> Option<usize> {
+        if self.skipping.is_some() || self.line.as_ref().is_some_and(|line| line.len() > 0) {
+            return None;
+        }
+        let rest = self.decoded.piece().get(self.taken..)?;
+        memchr::memchr(b'\n', rest).filter(|len| *len as u64 <= SMALL.min(self.limit))
+    }
+
+    /// Makes a task of a line where it is; `None` for an empty one.
+    fn take_whole(&mut self, len: usize, base: &Envelope) -> Result<Option<Entry>, Problem> {
+        let line = &self.decoded.piece()[self.taken..][..len];
+        let task = if is_blank(line) {
+            None
+        } else {
+            let mut document = Intake::document(&self.budget, len as u64)?;
+            document.push(line)?;
+            Some(json::task(document, base))
+        };
+        self.taken += len + 1;
+        Ok(task)
     }
 
     /// Takes the rest of a line, or as much of it as is there.
@@ -110,7 +137,7 @@ impl<'a> Lines<'a> {
             self.complete = false;
             return Ok(None);
         };
-        if line.payload().iter().all(u8::is_ascii_whitespace) {
+        if is_blank(line.payload()) {
             self.begin();
             return Ok(None);
         }
@@ -134,4 +161,8 @@ impl<'a> Lines<'a> {
             line => *line = None,
         }
     }
+}
+
+fn is_blank(line: &[u8]) -> bool {
+    line.iter().all(u8::is_ascii_whitespace)
 }

@@ -76,10 +76,16 @@ impl Results {
     pub(super) fn accepted(&mut self, place: u64, id: Option<&str>, receipt: Receipt) {
         self.counts.accepted += 1;
         let Receipt { partition, offset, .. } = receipt;
-        let made = || format!("{partition}-{offset}");
-        let id = json(&id.map_or_else(made, str::to_owned));
+        let mut result = String::with_capacity(self.topic.len() + id.map_or(0, str::len) + 128);
+        result.push_str(r#"{"status":"accepted","id":"#);
         let topic = &self.topic;
-        self.set(place, format!(r#"{{"status":"accepted","id":{id},"topic":"{topic}","partition":{partition},"offset":{offset}}}"#));
+        // Writing to a String cannot fail.
+        let _ = match id {
+            Some(id) => write_json(&mut result, id),
+            None => write!(result, r#""{partition}-{offset}""#),
+        };
+        let _ = write!(result, r#","topic":"{topic}","partition":{partition},"offset":{offset}}}"#);
+        self.set(place, result);
     }
 
     pub(super) fn refused(&mut self, place: u64, id: Option<&str>, problem: &Problem) {
@@ -90,9 +96,16 @@ impl Results {
             self.counts.rejected += 1;
             "rejected"
         };
-        let id = id.map_or_else(|| "null".into(), json);
-        let (code, detail) = (problem.code.code(), json(&problem.detail));
-        self.set(place, format!(r#"{{"status":"{status}","id":{id},"code":"{code}","detail":{detail}}}"#));
+        let mut result = format!(r#"{{"status":"{status}","id":"#);
+        // Writing to a String cannot fail.
+        let _ = match id {
+            Some(id) => write_json(&mut result, id),
+            None => write!(result, "null"),
+        };
+        let _ = write!(result, r#","code":"{}","detail":"#, problem.code.code());
+        let _ = write_json(&mut result, &problem.detail);
+        result.push('}');
+        self.set(place, result);
     }
 
     fn set(&mut self, place: u64, result: String) {
@@ -169,6 +182,11 @@ fn is_for_later(code: ProblemCode) -> bool {
         || matches!(code, ProblemCode::BodyTimeout | ProblemCode::IncompleteBody)
 }
 
-fn json(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+/// Writes a text as JSON has it (RFC 8259, 7).
+fn write_json(out: &mut String, text: &str) -> std::fmt::Result {
+    let plain = |byte: u8| byte >= b' ' && !matches!(byte, b'"' | b'\\');
+    if text.bytes().all(plain) {
+        return write!(out, "\"{text}\"");
+    }
+    write!(out, "{}", serde_json::Value::from(text))
 }

@@ -98,14 +98,18 @@ impl<'a> Store<'a> {
         let mut ended = false;
         // There was no memory for the next entry.
         let mut pinched = false;
-        let mut reader = Reader::new(self.results.outbox());
+        // Whoever is to take the answer, while there is too much of it.
+        let mut reader = None;
         loop {
             let blocked = !self.results.give_out(false);
-            if self.results.outbox().is_gone() || (blocked && reader.is_away(self.door.body_timeout)) {
-                return None;
+            if blocked {
+                reader.get_or_insert_with(|| Reader::new(self.results.outbox()));
+            } else {
+                reader = None;
             }
-            if !blocked {
-                reader = Reader::new(self.results.outbox());
+            let is_away = reader.as_mut().is_some_and(|reader| reader.is_away(self.door.body_timeout));
+            if is_away || self.results.outbox().is_gone() {
+                return None;
             }
             // Whoever sends many tasks at once is slowed down to his rate.
             let ahead = match entries {
@@ -193,8 +197,7 @@ impl<'a> Store<'a> {
         let max_task = door.max_task;
         if let Some(caller) = &self.caller {
             // Also what is refused came.
-            caller.charge(task.payload.len());
-            caller.charge_task();
+            caller.charge_task(task.payload.len());
             caller.may_use(&task.key)?;
         }
         if task.payload.len() > max_task {

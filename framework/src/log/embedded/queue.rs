@@ -81,6 +81,8 @@ struct State {
     ops: VecDeque<Op>,
     records: usize,
     bytes: u64,
+    /// The writer waits: whoever adds something has to wake it. Waking costs a system call, so nobody does otherwise.
+    waiting: bool,
     /// New appends are refused.
     closing: bool,
     /// The writer is to end when it has nothing left to do.
@@ -128,8 +130,7 @@ impl Queue {
         state.records += 1;
         state.bytes += weight;
         state.ops.push_back(Op::Write(write));
-        drop(state);
-        self.changed.notify_one();
+        self.wake(state);
         Ok(())
     }
 
@@ -140,9 +141,17 @@ impl Queue {
             return Err(commit);
         }
         state.ops.push_back(Op::Commit(commit));
-        drop(state);
-        self.changed.notify_one();
+        self.wake(state);
         Ok(())
+    }
+
+    /// Wakes the writer if it waits.
+    fn wake(&self, mut state: MutexGuard<'_, State>) {
+        let waited = std::mem::take(&mut state.waiting);
+        drop(state);
+        if waited {
+            self.changed.notify_one();
+        }
     }
 
     /// Moves ops to the end of `pending` until it has `limit`, waiting until `deadline` for the first one if it has none.
@@ -169,7 +178,9 @@ impl Queue {
             if wait == Duration::ZERO {
                 return Taken::Nothing;
             }
+            state.waiting = true;
             state = self.changed.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner).0;
+            state.waiting = false;
         }
     }
 
@@ -183,8 +194,9 @@ impl Queue {
 
     /// Refuses new appends from now on.
     pub(super) fn close(&self) {
-        self.lock().closing = true;
-        self.changed.notify_one();
+        let mut state = self.lock();
+        state.closing = true;
+        self.wake(state);
     }
 
     /// Whether it was closed and every append that was taken has been answered.
@@ -198,8 +210,7 @@ impl Queue {
         let mut state = self.lock();
         state.closing = true;
         state.stopping = true;
-        drop(state);
-        self.changed.notify_one();
+        self.wake(state);
     }
 
     /// The writer has ended, in whatever way. What still waits is dropped, which answers it as unknown.
