@@ -14,7 +14,7 @@ const PAGE_SIZE: i64 = 16 << 10;
 /// Pages in the WAL before they are moved to the file: a few MiB.
 const CHECKPOINT_PAGES: i64 = 256;
 const WRITER_CACHE_KIB: i64 = 4 << 10;
-const READER_CACHE_KIB: i64 = 2 << 10;
+const READER_CACHE_KIB: i64 = 4 << 10;
 
 const STATE: &str = "
     -- Up to where the log's requests are in here, and how long this has been the generation that is written to.
@@ -99,7 +99,11 @@ impl Generations {
     }
 
     /// Adds what a log has remembered up to `position`, by rising keys, durably. The same may be added again.
-    pub(super) fn merge(&mut self, entries: &[(IdempotencyKey, Value)], position: &[u8]) -> Result<()> {
+    pub(super) fn merge<V: AsRef<[u8]>>(
+        &mut self,
+        entries: &[(IdempotencyKey, V)],
+        position: &[u8],
+    ) -> Result<()> {
         if self.age() >= self.window {
             // Not with what is about to be merged: it is not in there yet.
             let before = self.position.clone();
@@ -266,7 +270,7 @@ mod tests {
     }
 
     fn merge(generations: &mut Generations, number: u8) {
-        generations.merge(&[(key(number), vec![number].into())], &[number]).unwrap();
+        generations.merge(&[(key(number), vec![number])], &[number]).unwrap();
     }
 
     fn found(generations: &Generations) -> Vec<u8> {
@@ -311,7 +315,7 @@ mod tests {
         assert_eq!(found(&again), [1, 2]);
         // And as the next merge itself does it.
         again.age += window;
-        let full = again.merge(&[(key(3), vec![3].into())], &[3]);
+        let full = again.merge(&[(key(3), vec![3])], &[3]);
         assert!(full.is_ok());
         drop(again);
         assert_eq!(Generations::open(dir.path(), window).unwrap().position(), [3]);

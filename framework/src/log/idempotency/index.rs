@@ -177,7 +177,7 @@ fn merge_all(mut generations: Generations, merges: &Receiver<Arc<Merge>>, news: 
             }
         };
         is_tidy = false;
-        let mut entries: Vec<_> = merge.entries.iter().map(|(key, value)| (*key, value.clone())).collect();
+        let mut entries: Vec<_> = merge.entries.iter().map(|(key, value)| (*key, &value[..])).collect();
         entries.sort_unstable_by_key(|(key, _)| *key);
         while let Err(error) = generations.merge(&entries, &merge.position) {
             tracing::warn!(%error, "idempotency keys could not be written to their index; it is tried again");
