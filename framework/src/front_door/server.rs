@@ -8,6 +8,7 @@ use super::{
     access::{Access, Verb},
     door::Door,
     expect::expect,
+    http2::Bounded,
     meter::NO_ROUTE,
     openapi,
     options::FrontDoorOptions,
@@ -18,8 +19,13 @@ use super::{
 };
 use crate::{Error, config::FrontDoorConfig};
 use actix_cors::Cors;
-use actix_http::{HttpService, TlsAcceptorConfig};
-use actix_service::map_config;
+use actix_http::{HttpService, Protocol};
+use actix_rt::net::TcpStream;
+use actix_service::{ServiceFactoryExt, map_config};
+use actix_tls::accept::{
+    TlsError,
+    rustls_0_23::{Acceptor, TlsStream},
+};
 use actix_web::{
     App, HttpMessage,
     body::{BoxBody, MessageBody},
@@ -140,9 +146,13 @@ impl FrontDoor {
         let builder = builder.workers(threads).disable_signals().shutdown_timeout(LAST_ANSWERS.as_secs());
         let builder = match tls {
             None => builder.listen("front-door", listener, move || service!().tcp()),
+            // As actix-http's own service for TLS is put together, with a bound on what HTTP/2 takes.
             Some(tls) => builder.listen("front-door", listener, move || {
-                let handshake = TlsAcceptorConfig::default().handshake_timeout(HEAD_TIMEOUT);
-                service!().rustls_0_23_with_config(tls.clone(), handshake)
+                let mut acceptor = Acceptor::new(tls.clone());
+                acceptor.set_handshake_timeout(HEAD_TIMEOUT);
+                let acceptor = acceptor.map_init_err(drop).map_err(TlsError::into_service_error);
+                let http = service!().map_err(TlsError::Service);
+                acceptor.and_then(|stream| ready(Ok(negotiated(stream)))).and_then(http)
             }),
         };
         let server = builder.map_err(failed)?.run();
@@ -179,6 +189,17 @@ impl FrontDoorHandle {
         self.door.cut.cancel();
         self.server.stop(true).await;
     }
+}
+
+/// What HTTP is spoken on a connection, and with whom.
+fn negotiated(stream: TlsStream<TcpStream>) -> (Bounded<TlsStream<TcpStream>>, Protocol, Option<SocketAddr>) {
+    let (socket, session) = stream.get_ref();
+    let is_http2 = session.alpn_protocol() == Some(tls::HTTP2);
+    let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
+    // Without it small answers may be late, and are right all the same.
+    let _ = socket.set_nodelay(true);
+    let peer = socket.peer_addr().ok();
+    (Bounded::new(stream, is_http2), protocol, peer)
 }
 
 /// What pages of these origins may do.

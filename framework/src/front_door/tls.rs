@@ -16,6 +16,9 @@ use std::{
     time::Instant,
 };
 
+/// What HTTP/2 is called where it is negotiated (RFC 9113, 3.2).
+pub(super) const HTTP2: &[u8] = b"h2";
+
 /// What the listener speaks TLS with; `None` where it does not.
 pub(super) fn server_config(config: &FrontDoorConfig) -> Result<Option<ServerConfig>, Error> {
     let (certificate, key) = match (&config.tls_certificate, &config.tls_key, &config.tls_client_ca) {
@@ -42,7 +45,9 @@ pub(super) fn server_config(config: &FrontDoorConfig) -> Result<Option<ServerCon
             builder.with_client_cert_verifier(verifier.map_err(|error| wrong(&error))?)
         }
     };
-    Ok(Some(builder.with_cert_resolver(Arc::new(resolver))))
+    let mut tls = builder.with_cert_resolver(Arc::new(resolver));
+    tls.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
+    Ok(Some(tls))
 }
 
 fn roots(path: &Path) -> Result<RootCertStore, String> {

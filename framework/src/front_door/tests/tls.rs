@@ -154,6 +154,96 @@ async fn tasks_are_taken_over_http_1_and_http_2() {
 }
 
 #[actix_rt::test]
+async fn more_requests_than_one_connection_may_have_open_wait_for_their_turn() {
+    let (dir, authority) = (tempfile::tempdir().unwrap(), authority());
+    write(dir.path(), &authority);
+    let door = Setup { config: config(dir.path()), pool: 64 << 20, keep: false, ..Setup::default() }.start();
+    let stream = connect(&door, &authority, b"h2", None).await.unwrap();
+    let (mut send, connection) = h2::client::handshake(stream).await.unwrap();
+    actix_rt::spawn(connection);
+    // By its answer the client knows the limits.
+    assert_eq!(post_http2(&mut send, "first", "x".into()).await.unwrap().0, 202);
+    let answers = (0..3000).map(|number| {
+        let mut send = send.clone();
+        async move { post_http2(&mut send, &format!("key-{number}"), "x".into()).await.unwrap().0 }
+    });
+    let answers = futures_util::future::join_all(answers).await;
+    assert_eq!(answers.iter().find(|status| **status != 202), None);
+}
+
+#[actix_rt::test]
+async fn who_opens_more_requests_all_the_same_is_hung_up_on() {
+    let (dir, authority) = (tempfile::tempdir().unwrap(), authority());
+    write(dir.path(), &authority);
+    let door = Setup { config: config(dir.path()), ..Setup::default() }.start();
+    let mut stream = connect(&door, &authority, b"h2", None).await.unwrap();
+    stream.write_all(&opening()).await.unwrap();
+    let mut flood = Vec::new();
+    for number in 0..3000 {
+        // Without an end: each waits for its body.
+        flood.extend(frame(HEADERS, END_HEADERS, 2 * number + 1, POST_KEY));
+    }
+    // It may be hung up on before all of it is taken.
+    let _ = stream.write_all(&flood).await;
+    let answer = assert_hung_up_on(stream).await;
+    // SETTINGS_MAX_CONCURRENT_STREAMS and SETTINGS_MAX_HEADER_LIST_SIZE, in its first frame.
+    let settings = &answer[9..9 + usize::from(answer[2])];
+    assert!(settings.chunks(6).any(|setting| setting == [0, 3, 0, 0, 0, 128]), "{settings:?}");
+    assert!(settings.chunks(6).any(|setting| setting == [0, 6, 0, 0, 0x7d, 0]), "{settings:?}");
+    door.await_idle_pool();
+    let mut http1 = connect(&door, &authority, b"http/1.1", None).await.unwrap();
+    assert!(post_http1(&mut http1).await.unwrap().starts_with("HTTP/1.1 202 "));
+}
+
+#[actix_rt::test]
+async fn a_flood_of_headers_over_http_2_is_hung_up_on() {
+    let (dir, authority) = (tempfile::tempdir().unwrap(), authority());
+    write(dir.path(), &authority);
+    let door = Setup { config: config(dir.path()), ..Setup::default() }.start();
+    // One byte each: 16 of the static table is `accept-encoding: gzip, deflate`.
+    let headers = [0x90; 16_000];
+    for continuations in [4, 60] {
+        let mut stream = connect(&door, &authority, b"h2", None).await.unwrap();
+        stream.write_all(&opening()).await.unwrap();
+        let mut flood = frame(HEADERS, 0, 1, POST_KEY);
+        for number in 1..=continuations {
+            let last = if number == continuations { END_HEADERS } else { 0 };
+            flood.extend(frame(CONTINUATION, last, 1, &headers));
+        }
+        let _ = stream.write_all(&flood).await;
+        assert_hung_up_on(stream).await;
+    }
+    let mut http1 = connect(&door, &authority, b"http/1.1", None).await.unwrap();
+    assert!(post_http1(&mut http1).await.unwrap().starts_with("HTTP/1.1 202 "));
+}
+
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+const END_HEADERS: u8 = 4;
+/// `POST https://x/v1/tasks/k`, in HPACK (RFC 7541).
+const POST_KEY: &[u8] = b"\x83\x87\x04\x0b/v1/tasks/k\x01\x01x";
+
+/// What an HTTP/2 client begins with: the preface, and settings that are all the default.
+fn opening() -> Vec<u8> {
+    [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, b"")].concat()
+}
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut frame = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    frame.extend([kind, flags]);
+    frame.extend(stream.to_be_bytes());
+    frame.extend_from_slice(payload);
+    frame
+}
+
+async fn assert_hung_up_on(mut stream: TlsStream<TcpStream>) -> Vec<u8> {
+    let mut answer = Vec::new();
+    let ended = tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await;
+    assert!(ended.is_ok(), "it is still open");
+    answer
+}
+
+#[actix_rt::test]
 async fn plain_http_gets_nowhere_and_disturbs_nobody() {
     let (dir, authority) = (tempfile::tempdir().unwrap(), authority());
     write(dir.path(), &authority);
