@@ -9,7 +9,7 @@ use super::{
     receive::check_declared,
     task_head::{self, Coding},
 };
-use crate::log::IdempotencyKey;
+use crate::{log::IdempotencyKey, memory::Reservation};
 use actix_web::http::header::HeaderMap;
 use bytes::Bytes;
 use partita_core::{Partition, partition_of};
@@ -25,6 +25,8 @@ pub(super) struct Admitted {
     pub(super) coding: Coding,
     pub(super) idempotency: Option<IdempotencyKey>,
     pub(super) caller: Option<Arc<Caller>>,
+    /// Held as long as the request is in hand.
+    _room: Reservation,
 }
 
 impl Admitted {
@@ -41,6 +43,7 @@ impl Admitted {
             caller.may_use(&key)?;
             caller.check()?;
         }
+        let room = door.room_for(headers)?;
         let head = task_head::envelope(headers)?;
         let coding = task_head::coding(headers)?;
         let idempotency = idempotency::header(headers)?.map(|name| IdempotencyKey::of_request(&key, name, 0));
@@ -53,6 +56,6 @@ impl Admitted {
             (door.partition_health)(partition),
             reservable,
         )?;
-        Ok(Self { key, partition, head, coding, idempotency, caller })
+        Ok(Self { key, partition, head, coding, idempotency, caller, _room: room })
     }
 }

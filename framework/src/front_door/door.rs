@@ -8,8 +8,10 @@ use super::{
     idempotency::UnderWay,
     meter::Meter,
     options::FrontDoorOptions,
+    problem::Problem,
 };
-use crate::{Error, log::TaskLog, task_state::TaskStates};
+use crate::{Error, log::TaskLog, memory::Reservation, task_state::TaskStates};
+use actix_web::http::header::HeaderMap;
 use std::{
     sync::{
         Arc,
@@ -19,6 +21,11 @@ use std::{
 };
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+
+/// What a request takes beside its body as long as it is in hand, about: its part of a connection, what handles it and its answer.
+const REQUEST: u64 = 8 << 10;
+/// What a header takes beside its text.
+const HEADER: u64 = 240;
 
 pub(super) struct Door {
     pub(super) access: Access,
@@ -80,6 +87,12 @@ impl Door {
         self.in_hand.fetch_add(1, Ordering::SeqCst);
         self.meter.began();
         InHand(self.clone())
+    }
+
+    /// The memory of a request with these headers, beside its body: there are only as many at once as fit the budget.
+    pub(super) fn room_for(&self, headers: &HeaderMap) -> Result<Reservation, Problem> {
+        let text: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len()).sum();
+        self.budget.reserve(REQUEST + HEADER * headers.len() as u64 + text as u64)
     }
 
     /// Returns when no request is in hand.

@@ -83,6 +83,7 @@ async fn find(
         caller.may_use_all()?;
     }
     let wait = wait_in(query)?;
+    let _room = door.room_for(headers)?;
     let states = door.task_states.as_ref().ok_or_else(none)?;
     let state = match wait {
         None => tokio::time::timeout(PATIENCE, states.of(partition, offset)).await,

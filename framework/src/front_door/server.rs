@@ -6,6 +6,7 @@
 
 use super::{
     access::{Access, Verb},
+    budget::Budget,
     door::Door,
     expect::expect,
     http2::Bounded,
@@ -152,7 +153,8 @@ impl FrontDoor {
                 acceptor.set_handshake_timeout(HEAD_TIMEOUT);
                 let acceptor = acceptor.map_init_err(drop).map_err(TlsError::into_service_error);
                 let http = service!().map_err(TlsError::Service);
-                acceptor.and_then(|stream| ready(Ok(negotiated(stream)))).and_then(http)
+                let door = door.clone();
+                acceptor.and_then(move |stream| ready(Ok(negotiated(stream, &door.budget)))).and_then(http)
             }),
         };
         let server = builder.map_err(failed)?.run();
@@ -192,14 +194,17 @@ impl FrontDoorHandle {
 }
 
 /// What HTTP is spoken on a connection, and with whom.
-fn negotiated(stream: TlsStream<TcpStream>) -> (Bounded<TlsStream<TcpStream>>, Protocol, Option<SocketAddr>) {
+fn negotiated(
+    stream: TlsStream<TcpStream>,
+    budget: &Budget,
+) -> (Bounded<TlsStream<TcpStream>>, Protocol, Option<SocketAddr>) {
     let (socket, session) = stream.get_ref();
     let is_http2 = session.alpn_protocol() == Some(tls::HTTP2);
     let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
     // Without it small answers may be late, and are right all the same.
     let _ = socket.set_nodelay(true);
     let peer = socket.peer_addr().ok();
-    (Bounded::new(stream, is_http2), protocol, peer)
+    (Bounded::new(stream, is_http2, budget), protocol, peer)
 }
 
 /// What pages of these origins may do.

@@ -27,7 +27,10 @@ use super::{
     results::{Notation, Results},
     store::{Entries, Store},
 };
-use crate::log::{IdempotencyKey, PayloadHash, Receipt};
+use crate::{
+    log::{IdempotencyKey, PayloadHash, Receipt},
+    memory::Reservation,
+};
 use actix_web::{
     HttpRequest, HttpResponse,
     body::BoxBody,
@@ -46,8 +49,8 @@ use std::{sync::Arc, time::Instant};
 const CLIENT_CLOSED: u16 = 499;
 /// What a decoder needs, but for a zstd frame's window.
 const DECODER: u64 = 256 << 10;
-/// What is in front of a document for its envelope, generously.
-const HEAD: u64 = 64 << 10;
+/// What is in front of a document for its envelope, and what the request takes beside it, generously.
+const HEAD: u64 = 256 << 10;
 /// A document of this size is parsed on a thread of its own.
 const LARGE: u64 = 1 << 20;
 
@@ -123,6 +126,8 @@ pub(in super::super) struct Ask {
     /// The request's own name.
     idempotency: Option<String>,
     caller: Option<Arc<Caller>>,
+    /// Held as long as the request is in hand.
+    room: Reservation,
 }
 
 impl Ask {
@@ -134,6 +139,7 @@ impl Ask {
     ) -> Result<Self, Problem> {
         let caller = door.access.enter(headers, Verb::Write)?;
         caller.as_ref().map_or(Ok(()), |caller| caller.check())?;
+        let room = door.room_for(headers)?;
         let format = Format::of(headers)?;
         let base = Envelope { content_type: None, r#type: None, ..task_head::envelope(headers)? };
         let coding = task_head::coding(headers)?;
@@ -153,7 +159,7 @@ impl Ask {
             PartitionHealth::Open,
             door.budget.has_room(decoder),
         )?;
-        Ok(Self { format, coding, base, notation: notation(headers), idempotency, caller })
+        Ok(Self { format, coding, base, notation: notation(headers), idempotency, caller, room })
     }
 }
 
@@ -359,6 +365,7 @@ async fn store_many(
 async fn store(door: Arc<Door>, ask: Ask, source: Source, outbox: Outbox, began: Instant, in_hand: InHand) {
     let results = Results::new(ask.notation, door.log.topic(), outbox.clone(), door.budget.clone());
     let limit = document_limit(&door, ask.format, ask.coding);
+    let _room = ask.room;
     let store = Store::new(&door, ask.base, ask.idempotency, ask.caller, results);
     let (counts, body) = match source {
         Source::Document(document) => (store.run(Entries::Document(document)).await, None),

@@ -206,7 +206,7 @@ fn a_gzip_payload_is_compressed_anew() {
 #[test]
 fn what_does_not_fit_the_budget_compressed_beside_itself_is_stored_as_it_came() {
     let config = FrontDoorConfig { compression_min: ByteSize::kib(16), ..Setup::default().config };
-    let door = Setup { pool: (1 << 20) + 4096, config, ..Setup::default() }.start();
+    let door = Setup { pool: (1 << 20) + (32 << 10), config, ..Setup::default() }.start();
     let payload = json(1 << 20);
     assert_eq!(door.post("k", "", &payload).status, 202);
     let (envelope, stored) = door.log.only();

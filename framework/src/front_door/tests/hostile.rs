@@ -120,6 +120,30 @@ fn a_flood_of_headers_is_refused() {
     assert!(door.log.payloads().iter().all(|(key, _)| key == "neighbour"));
 }
 
+/// Each of them is memory, also without a body.
+#[test]
+fn more_requests_than_there_is_memory_for_are_503_and_end_with_it() {
+    let door = Setup { pool: 256 << 10, keep: false, ..Setup::default() }.start();
+    let mut slow: Vec<Connection> = (0..100).map(|_| door.connect()).collect();
+    let head = "POST /v1/tasks/k HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n";
+    slow.iter_mut().for_each(|connection| connection.send(head));
+    await_that("a full pool", || door.pool.reserved() > 160 << 10);
+    let mut refused = 0;
+    for connection in &mut slow {
+        connection.send("x");
+        let response = connection.response();
+        if response.status == 503 {
+            assert_eq!(response.problem(), "out_of_memory_budget");
+            refused += 1;
+        } else {
+            assert_eq!(response.status, 202);
+        }
+    }
+    assert!((60..85).contains(&refused), "{refused} were refused");
+    door.await_idle_pool();
+    is_well(&door);
+}
+
 #[test]
 fn more_connections_than_allowed_wait_and_are_served_when_others_end() {
     let config = FrontDoorConfig { max_connections: 8, threads: Some(2), ..Setup::default().config };
