@@ -115,7 +115,7 @@ catalogue! {
     PARKED_TASKS_TOTAL, "partita_parked_tasks_total", Counter, ["reason"], "Tasks stored in the parking topic or table: rejected, attempts, undecodable, unknown_type, parked, behind (a parked task of their key).";
     PARKED_TASKS_ENDED_TOTAL, "partita_parked_tasks_ended_total", Counter, ["outcome"], "Parked tasks that reached their end: done or rejected after a redrive, or dropped.";
     MEMORY_BUDGET_BYTES, "partita_memory_budget_bytes", Gauge, [], "memory.budget.";
-    MEMORY_RESERVED_BYTES, "partita_memory_reserved_bytes", Gauge, ["use"], "Bytes reserved now, by use: intake (bodies), decode (decompressed payloads), parked (the index of parked tasks), states (what is remembered of tasks that did not simply succeed, to be asked for).";
+    MEMORY_RESERVED_BYTES, "partita_memory_reserved_bytes", Gauge, ["use"], "Bytes reserved now, by use: intake (requests with their bodies), decode (decompressed payloads), parked (the index of parked tasks), states (what is remembered of tasks that did not simply succeed, to be asked for).";
     INVARIANT_VIOLATIONS_TOTAL, "partita_invariant_violations_total", Counter, ["invariant"], "Invariants of INVARIANTS.md that were seen broken. Must stay 0.";
     READY, "partita_ready", Gauge, [], "1 while /readyz answers 200.";
     BUILD_INFO, "partita_build_info", Gauge, ["version"], "Always 1.";

@@ -70,7 +70,7 @@ pub(super) fn draining() -> Problem {
 pub(super) fn out_of_budget() -> Problem {
     Problem::new(
         ProblemCode::OutOfMemoryBudget,
-        "the memory for bodies is in use; try again soon, or raise memory.budget",
+        "the memory for requests is in use; try again soon, or raise memory.budget",
     )
 }
 

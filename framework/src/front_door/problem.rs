@@ -80,7 +80,7 @@ problems! {
     UnsupportedEncoding, "unsupported_encoding", 415, None, "The Content-Encoding is not identity, gzip or zstd";
     RateLimited, "rate_limited", 429, Some(1), "The token's tasks or bytes a second are used up";
     Internal, "internal", 500, None, "Something broke here";
-    OutOfMemoryBudget, "out_of_memory_budget", 503, Some(1), "The memory for bodies is in use";
+    OutOfMemoryBudget, "out_of_memory_budget", 503, Some(1), "The memory for requests is in use";
     PartitionStuck, "partition_stuck", 503, Some(30), "This key's partition waits for an operator";
     PartitionBehind, "partition_behind", 503, Some(10), "Too many tasks of this key's partition wait";
     LogAway, "log_away", 503, Some(5), "The log cannot be reached";
