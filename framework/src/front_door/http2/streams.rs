@@ -24,6 +24,8 @@ const HEADER: u64 = 240;
 pub(super) struct Streams {
     open: HashMap<u32, u64>,
     pub(super) taken: u64,
+    /// What those take that the peer has just given up: until the server has seen it they are there.
+    given_up: u64,
     last: u32,
     /// The header block that is coming: whose, how long it is so far, and what is in it.
     block_of: u32,
@@ -71,7 +73,7 @@ impl Streams {
                 }
             }
             CONTINUATION => self.headers = frame.length,
-            RST_STREAM => self.ended(frame.stream),
+            RST_STREAM => self.given_up += self.open.remove(&frame.stream).unwrap_or(0),
             _ => {}
         }
         if matches!(frame.kind, HEADERS | CONTINUATION) {
@@ -101,6 +103,11 @@ impl Streams {
     fn ended(&mut self, stream: u32) {
         self.taken -= self.open.remove(&stream).unwrap_or(0);
     }
+
+    /// The server has seen what was received.
+    pub(super) fn seen(&mut self) {
+        self.taken -= std::mem::take(&mut self.given_up);
+    }
 }
 
 #[cfg(test)]
@@ -129,6 +136,7 @@ mod tests {
                     _ => streams.received(Part::Head(frame(RST_STREAM, 0, stream, 4))).unwrap(),
                 }
             }
+            streams.seen();
             prop_assert_eq!((streams.open.len(), streams.taken), (0, 0));
         }
     }
