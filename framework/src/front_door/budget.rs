@@ -6,6 +6,9 @@ use crate::memory::{MemoryPool, Reservation};
 /// Bodies up to this size may use the whole pool.
 const SMALL: u64 = 64 << 10;
 
+/// What a header of a request takes in memory as long as that is in hand, beside its text.
+pub(super) const HEADER: u64 = 240;
+
 /// Where the bytes of bodies are reserved.
 #[derive(Debug, Clone)]
 pub(super) struct Budget {

@@ -3,7 +3,7 @@
 use super::{
     access::Access,
     admission::{LogHealthNow, PartitionHealthOf},
-    budget::Budget,
+    budget::{Budget, HEADER},
     compress::Compressor,
     idempotency::UnderWay,
     meter::Meter,
@@ -24,8 +24,6 @@ use tokio_util::sync::CancellationToken;
 
 /// What a request takes beside its body as long as it is in hand, about: its part of a connection, what handles it and its answer.
 const REQUEST: u64 = 8 << 10;
-/// What a header takes beside its text.
-const HEADER: u64 = 240;
 
 pub(super) struct Door {
     pub(super) access: Access,

@@ -12,7 +12,7 @@ use super::{
     },
     Entry, Task,
     attributes::{LONGEST_ID, LONGEST_VALUE, PREFIX, TRACE, invalid},
-    json,
+    json, nesting,
 };
 use crate::memory::Reservation;
 use bytes::{Buf, Bytes};
@@ -258,7 +258,7 @@ fn malformed_json(error: impl fmt::Display) -> Problem {
 }
 
 fn json_places(whole: &[u8], places: &mut Places) -> Result<(), Problem> {
-    let text = json::check(whole, b'[').map_err(malformed_json)?;
+    let text = nesting::check(whole, b'[').map_err(malformed_json)?;
     let mut refused = None;
     let visitor = PlacesVisitor { base: text.as_ptr() as usize, places, refused: &mut refused };
     let mut deserializer = serde_json::Deserializer::from_str(text);

@@ -9,14 +9,13 @@ use super::{
     attributes::{Attributes, LONGEST_VALUE, Refused, invalid},
     base64::{NotBase64, decode_in_place},
     escapes::unescape_in_place,
+    nesting::check,
 };
 use partita_proto::v1::Envelope;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use std::{borrow::Cow, fmt, ops::Range};
 
-/// The deepest nesting that is read: as deep as serde_json reads values.
-const DEEPEST: usize = 128;
 /// Attributes that are strings.
 const TEXTS: [&str; 9] = [
     "specversion",
@@ -43,50 +42,6 @@ pub(super) fn task(document: Intake, base: &Envelope) -> Entry {
         },
         Err(Refused { id, key, problem }) => Entry { id, key, task: Err(problem) },
     }
-}
-
-/// Refuses what is not JSON beginning with `first`, or deeper than any: what a parser says of a text, and what it remembers of a depth, is in
-/// proportion to the document.
-pub(super) fn check(document: &[u8], first: u8) -> Result<&str, String> {
-    match document.iter().find(|byte| !byte.is_ascii_whitespace()) {
-        Some(found) if *found == first => {}
-        Some(_) => return Err(format!("it does not begin with {:?}", first as char)),
-        None => return Err("it is empty".into()),
-    }
-    if !is_shallow(document) {
-        return Err(format!("it is nested deeper than {DEEPEST} levels"));
-    }
-    std::str::from_utf8(document).map_err(|error| format!("it is not UTF-8: {error}"))
-}
-
-fn is_shallow(document: &[u8]) -> bool {
-    let (mut depth, mut at) = (0_usize, 0);
-    while let Some(byte) = document.get(at) {
-        at += 1;
-        match byte {
-            b'"' => at = after_text(document, at),
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > DEEPEST {
-            return false;
-        }
-    }
-    true
-}
-
-/// Where a text that begins at `at`, after its quote, has ended.
-fn after_text(document: &[u8], mut at: usize) -> usize {
-    while let Some(found) = document.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
-        at += found + 1;
-        if document[at - 1] == b'"' {
-            return at;
-        }
-        // What is escaped.
-        at += 1;
-    }
-    document.len()
 }
 
 struct Parsed {
@@ -333,24 +288,6 @@ mod tests {
             (r#","data_base64":null"#, None, ""),
         ] {
             assert_eq!(payload_of(members), (media_type, payload.as_bytes().to_vec()), "{members}");
-        }
-    }
-
-    #[test]
-    fn only_brackets_outside_of_texts_are_depth() {
-        let (opened, closed) = ("[".repeat(DEEPEST), "]".repeat(DEEPEST));
-        for (document, shallow) in [
-            (format!("{opened}{closed}"), true),
-            (format!("{opened}[]{closed}"), false),
-            (format!("[{opened}"), false),
-            (format!("[\"{opened}[\"]"), true),
-            (format!("[\"\\\"{opened}[\"]"), true),
-            (format!("[\"\\\\\",{opened}{closed}]"), false),
-            (format!("\"{opened}[\\"), true),
-            (format!("\"{opened}["), true),
-            ("[],".repeat(1000), true),
-        ] {
-            assert_eq!(is_shallow(document.as_bytes()), shallow, "{document}");
         }
     }
 

@@ -8,7 +8,8 @@ use super::{
     outbox::Outbox,
 };
 use crate::log::Receipt;
-use std::{collections::VecDeque, fmt::Write};
+use serde::Serialize;
+use std::{borrow::Cow, collections::VecDeque, io::Write};
 
 /// The answer is given out in pieces of about this size.
 const PIECE: usize = 32 << 10;
@@ -24,6 +25,24 @@ pub(super) enum Notation {
     Lines,
 }
 
+/// One result as it is written.
+#[derive(Serialize)]
+struct Accepted<'a> {
+    status: &'static str,
+    id: Cow<'a, str>,
+    topic: &'a str,
+    partition: u32,
+    offset: u64,
+}
+
+#[derive(Serialize)]
+struct Refused<'a> {
+    status: &'static str,
+    id: Option<&'a str>,
+    code: &'static str,
+    detail: &'a str,
+}
+
 /// The results so far.
 pub(super) struct Results {
     notation: Notation,
@@ -33,8 +52,8 @@ pub(super) struct Results {
     /// The number of the first entry of `open`.
     first: u64,
     /// From the first that has no result yet on.
-    open: VecDeque<Option<String>>,
-    text: String,
+    open: VecDeque<Option<Vec<u8>>>,
+    text: Vec<u8>,
     began: bool,
     counts: Counts,
 }
@@ -56,7 +75,7 @@ impl Results {
             budget,
             first: 0,
             open: VecDeque::new(),
-            text: String::new(),
+            text: Vec::new(),
             began: false,
             counts: Counts::default(),
         }
@@ -76,15 +95,9 @@ impl Results {
     pub(super) fn accepted(&mut self, place: u64, id: Option<&str>, receipt: Receipt) {
         self.counts.accepted += 1;
         let Receipt { partition, offset, .. } = receipt;
-        let mut result = String::with_capacity(self.topic.len() + id.map_or(0, str::len) + 128);
-        result.push_str(r#"{"status":"accepted","id":"#);
-        let topic = &self.topic;
-        // Writing to a String cannot fail.
-        let _ = match id {
-            Some(id) => write_json(&mut result, id),
-            None => write!(result, r#""{partition}-{offset}""#),
-        };
-        let _ = write!(result, r#","topic":"{topic}","partition":{partition},"offset":{offset}}}"#);
+        let id = id.map_or_else(|| Cow::Owned(format!("{partition}-{offset}")), Cow::Borrowed);
+        let (status, topic) = ("accepted", &self.topic[..]);
+        let result = json(&Accepted { status, id, topic, partition: partition.0, offset: offset.0 });
         self.set(place, result);
     }
 
@@ -96,19 +109,11 @@ impl Results {
             self.counts.rejected += 1;
             "rejected"
         };
-        let mut result = format!(r#"{{"status":"{status}","id":"#);
-        // Writing to a String cannot fail.
-        let _ = match id {
-            Some(id) => write_json(&mut result, id),
-            None => write!(result, "null"),
-        };
-        let _ = write!(result, r#","code":"{}","detail":"#, problem.code.code());
-        let _ = write_json(&mut result, &problem.detail);
-        result.push('}');
-        self.set(place, result);
+        let (code, detail) = (problem.code.code(), &problem.detail[..]);
+        self.set(place, json(&Refused { status, id, code, detail }));
     }
 
-    fn set(&mut self, place: u64, result: String) {
+    fn set(&mut self, place: u64, result: Vec<u8>) {
         if let Some(open) = self.open.get_mut((place - self.first) as usize) {
             *open = Some(result);
         }
@@ -119,15 +124,15 @@ impl Results {
         }
     }
 
-    fn write(&mut self, result: &str) {
+    fn write(&mut self, result: &[u8]) {
         match self.notation {
             Notation::Document => {
-                self.text.push_str(if self.began { "," } else { "{\"results\":[" });
-                self.text.push_str(result);
+                self.text.extend_from_slice(if self.began { b"," } else { b"{\"results\":[" });
+                self.text.extend_from_slice(result);
             }
             Notation::Lines => {
-                self.text.push_str(result);
-                self.text.push('\n');
+                self.text.extend_from_slice(result);
+                self.text.push(b'\n');
             }
         }
         self.began = true;
@@ -160,8 +165,8 @@ impl Results {
     pub(super) fn finish(mut self) -> Counts {
         let Counts { accepted, retry, rejected } = self.counts;
         if self.notation == Notation::Document {
-            self.text.push_str(if self.began { "" } else { "{\"results\":[" });
-            // Writing to a String cannot fail.
+            self.text.extend_from_slice(if self.began { b"" } else { b"{\"results\":[" });
+            // Writing to memory cannot fail.
             let _ = write!(self.text, r#"],"accepted":{accepted},"retry":{retry},"rejected":{rejected}}}"#);
         }
         // What is left is small, and nobody else waits for its memory.
@@ -182,11 +187,7 @@ fn is_for_later(code: ProblemCode) -> bool {
         || matches!(code, ProblemCode::BodyTimeout | ProblemCode::IncompleteBody)
 }
 
-/// Writes a text as JSON has it (RFC 8259, 7).
-fn write_json(out: &mut String, text: &str) -> std::fmt::Result {
-    let plain = |byte: u8| byte >= b' ' && !matches!(byte, b'"' | b'\\');
-    if text.bytes().all(plain) {
-        return write!(out, "\"{text}\"");
-    }
-    write!(out, "{}", serde_json::Value::from(text))
+/// Texts and numbers can always be written to memory.
+fn json(result: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(result).unwrap_or_default()
 }

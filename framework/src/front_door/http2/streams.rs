@@ -1,6 +1,7 @@
 //! The requests of a connection, and what is too much.
 
 use super::{
+    super::budget::HEADER,
     fields::Fields,
     frames::{
         CONTINUATION, DATA, END_STREAM, Frame, HEAD, HEADERS, PADDED, PRIORITY, Part, RST_STREAM, count_off,
@@ -16,8 +17,6 @@ pub(super) const MOST_HEADERS: u32 = 32_000;
 const GRACE: usize = 8;
 /// What belongs to a header block beside its headers: padding and a priority.
 const BESIDE: usize = 512;
-/// What a header takes in memory as long as its request is open, beside its text.
-const HEADER: u64 = 240;
 
 /// The requests that are open, and what their headers take.
 #[derive(Default)]

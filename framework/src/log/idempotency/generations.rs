@@ -42,7 +42,8 @@ impl Generations {
     pub(crate) fn open(dir: &Path, window: Duration) -> std::result::Result<Self, Error> {
         let failed = |error: &dyn std::fmt::Display| {
             Error::Log(format!(
-                "cannot open the index of idempotency keys in {}: {error}; check its permissions and the disk",
+                "cannot open the index of idempotency keys in {}: {error}; check its permissions and the disk. A damaged one can be removed: over \
+                 Kafka it is read again from the log, the embedded log forgets the keys that were in it",
                 dir.display()
             ))
         };
@@ -111,6 +112,7 @@ impl Generations {
         }
         while runs::is_crowded(&self.current)? && self.tidy()? {}
         let age_ms = self.age().as_millis() as i64;
+        self.current.pragma_update(None, "synchronous", "FULL")?;
         let transaction = self.current.transaction()?;
         runs::add(&transaction, entries)?;
         transaction.execute("UPDATE state SET position = ?1, age_ms = ?2", (position, age_ms))?;
@@ -123,9 +125,7 @@ impl Generations {
     pub(super) fn tidy(&mut self) -> Result<bool> {
         // What it writes is durable with the next merge: after a crash it is done again.
         self.current.pragma_update(None, "synchronous", "NORMAL")?;
-        let tidied = runs::tidy(&mut self.current);
-        self.current.pragma_update(None, "synchronous", "FULL")?;
-        tidied
+        runs::tidy(&mut self.current)
     }
 
     fn age(&self) -> Duration {
@@ -242,7 +242,6 @@ fn open_writer(dir: &Path, number: u64) -> Result<Connection> {
     connection.busy_timeout(Duration::from_secs(5))?;
     connection.pragma_update(None, "page_size", PAGE_SIZE)?;
     connection.pragma_update_and_check(None, "journal_mode", "wal", |_| Ok(()))?;
-    connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
     connection.pragma_update_and_check(None, "wal_autocheckpoint", CHECKPOINT_PAGES, |_| Ok(()))?;
     connection.execute_batch(STATE)?;

@@ -9,6 +9,7 @@
 //! remembered for one window at least, and for two as long as others come: generations end when something is remembered. The index is not what makes an append exactly once: the engine
 //! writes that down with the record, and tells the index.
 
+mod blocks;
 mod filter;
 mod generations;
 mod index;

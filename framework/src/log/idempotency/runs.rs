@@ -2,14 +2,15 @@
 //! runs of one level become one of the next, a little at a time: a log-structured merge tree (O'Neil, Cheng, Gawlick and O'Neil, "The
 //! Log-Structured Merge-Tree", 1996) with tiers. A key is a hash, so a tree sorted by keys would dirty a page for each request.
 //!
-//! A block is one row: entries of a key, the length of a value (2 bytes, little-endian) and the value, by rising keys. Block `n` of a run
-//! with 2^`bits` blocks has the id `first + n`, and no row if it is empty.
+//! A block is one row. Block `n` of a run with 2^`bits` blocks has the id `first + n`, and no row if it is empty.
 
-use super::{IdempotencyKey, generations::Value};
-use rusqlite::{Connection, Error, Result, Row, types::Type};
+use super::{
+    IdempotencyKey,
+    blocks::{Entries, MOST_BITS, bits_of, block_of, push},
+    generations::Value,
+};
+use rusqlite::{Connection, Error, Result, Row};
 
-/// Entries of a block on average, at most.
-const BLOCK: u64 = 64;
 /// Runs of a level that become one, and so the most that a lookup looks through on each level, when there is time to tidy up.
 const FAN_IN: usize = 4;
 /// Runs of a level above which tidying up comes first.
@@ -18,8 +19,6 @@ const CROWD: usize = 8;
 const STEP_ENTRIES: usize = 32 << 10;
 /// Blocks that one step deletes.
 const STEP_BLOCKS: u64 = 4 << 10;
-/// A run has 2^32 blocks at most.
-const MOST_BITS: u32 = 32;
 
 const TABLES: &str = "
     -- Runs of a lower level are newer, and on each level those with a higher `first`. `state`: 0 it is whole, 1 and is being merged, 2 it
@@ -255,10 +254,7 @@ fn write<'e>(
             data.clear();
         }
         block = of;
-        let size = u16::try_from(value.len()).map_err(|error| Error::ToSqlConversionFailure(error.into()))?;
-        data.extend_from_slice(&key.0);
-        data.extend_from_slice(&size.to_le_bytes());
-        data.extend_from_slice(value);
+        push(&mut data, &key, value)?;
     }
     if !data.is_empty() {
         insert.execute(((run.first + block) as i64, &data[..]))?;
@@ -304,44 +300,6 @@ fn whole_of(runs: &[Run], level: u32) -> impl Iterator<Item = &Run> {
 /// The first id that no block of these has.
 fn free_block(runs: &[Run]) -> u64 {
     runs.iter().map(|run| run.first + (1 << run.bits)).max().unwrap_or(0)
-}
-
-fn bits_of(entries: u64) -> u32 {
-    entries.div_ceil(BLOCK).max(1).next_power_of_two().trailing_zeros().min(MOST_BITS)
-}
-
-/// The block that a key belongs to in a run of so many bits.
-fn block_of(key: &IdempotencyKey, bits: u32) -> u64 {
-    let [a, b, c, d, ..] = key.0;
-    u64::from(u32::from_be_bytes([a, b, c, d])) >> (MOST_BITS - bits)
-}
-
-/// The entries of a block.
-struct Entries<'b>(&'b [u8]);
-
-impl<'b> Iterator for Entries<'b> {
-    type Item = Result<(IdempotencyKey, &'b [u8])>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.0.is_empty() {
-            return None;
-        }
-        let entry = self.0.split_first_chunk::<16>().and_then(|(key, rest)| {
-            let (size, rest) = rest.split_first_chunk::<2>()?;
-            let (value, rest) = rest.split_at_checked(u16::from_le_bytes(*size).into())?;
-            Some(((IdempotencyKey(*key), value), rest))
-        });
-        match entry {
-            Some((entry, rest)) => {
-                self.0 = rest;
-                Some(Ok(entry))
-            }
-            None => {
-                self.0 = &[];
-                Some(Err(Error::FromSqlConversionFailure(0, Type::Blob, "a block is damaged".into())))
-            }
-        }
-    }
 }
 
 #[cfg(test)]
