@@ -114,7 +114,8 @@ impl Client {
         Ok(self)
     }
 
-    /// How long one task, or one part of many, is tried; 2 minutes where nothing is said.
+    /// How long one task, or one part of many, is tried; 2 minutes where nothing is said. No attempt but the first is begun with less than
+    /// half a second left.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
@@ -211,7 +212,7 @@ mod tests {
     use super::*;
     use std::{
         io::{Read, Write},
-        net::TcpListener,
+        net::{Shutdown, TcpListener},
         time::Instant,
     };
 
@@ -227,10 +228,13 @@ mod tests {
                 } else {
                     let _ = stream.read(&mut [0; 4096]);
                     let _ = stream.write_all(answer.as_bytes());
+                    // Closed with something unread, it would be reset, and the answer lost.
+                    let _ = stream.shutdown(Shutdown::Write);
+                    let _ = stream.read_to_end(&mut Vec::new());
                 }
             }
         });
-        client.patience(Duration::from_millis(600))
+        client.patience(Duration::from_millis(1200))
     }
 
     #[tokio::test]
