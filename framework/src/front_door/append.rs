@@ -1,12 +1,13 @@
 //! The last step of a task: handed to the log, with what the log said.
 
 use super::{
+    compress::INLINE,
     door::Door,
     idempotency::Begun,
     problem::{Problem, ProblemCode},
     receive::Received,
 };
-use crate::log::{AppendError, Idempotency, NewRecord, NotWritten, PayloadDigest, Receipt};
+use crate::log::{AppendError, Idempotency, IdempotencyKey, NewRecord, NotWritten, Receipt};
 use actix_web::web;
 use bytes::Bytes;
 use partita_core::Partition;
@@ -20,39 +21,68 @@ pub(super) async fn append(
     door: &Door,
     partition: Partition,
     key: Bytes,
-    mut head: Envelope,
+    head: Envelope,
     received: Received,
     begun: Option<Begun>,
 ) -> Result<Receipt, Problem> {
-    let (received, idempotency) = match &begun {
-        Some(begun) => {
-            let (received, digest) = digest(received).await?;
-            (received, Some(Idempotency { key: begun.key, digest }))
-        }
-        None => (received, None),
-    };
-    let Received { intake, compression, size, .. } = door.compressor.compress(received, &head).await?;
-    head.payload_size = size;
-    head.set_compression(compression);
-    let (value, reservation) = intake.seal(&head);
-    let record = NewRecord { key, value, reservation: Some(reservation), idempotency };
+    let name = begun.as_ref().map(|begun| begun.key);
+    let record = record(door, key, head, received, name).await?;
     door.log.append(partition, record).await.map_err(not_appended)
 }
 
-/// The digest of the payload, where it was not made while it came.
-async fn digest(received: Received) -> Result<(Received, PayloadDigest), Problem> {
-    let digest = |received: Received| {
-        let digest = received.digest.unwrap_or_else(|| PayloadDigest::of(received.intake.payload()));
-        (received, digest)
-    };
-    if received.digest.is_some() || received.size < LARGE {
-        return Ok(digest(received));
-    }
-    let broken = |_| Problem::new(ProblemCode::Internal, "the payload could not be looked at");
-    web::block(move || digest(received)).await.map_err(broken)
+/// Whether [`record_at_once`] may be used: the payload is so small that what it takes delays nobody.
+pub(super) fn is_small(received: &Received) -> bool {
+    received.size <= INLINE
 }
 
-fn not_appended(error: AppendError) -> Problem {
+/// The record of a small payload.
+pub(super) fn record_at_once(
+    door: &Door,
+    key: Bytes,
+    head: Envelope,
+    received: Received,
+    name: Option<IdempotencyKey>,
+) -> NewRecord {
+    let received = if name.is_some() { received.digested() } else { received };
+    let received = door.compressor.compress_at_once(received, &head);
+    sealed(key, head, received, name)
+}
+
+/// The record of any payload.
+pub(super) async fn record(
+    door: &Door,
+    key: Bytes,
+    head: Envelope,
+    received: Received,
+    name: Option<IdempotencyKey>,
+) -> Result<NewRecord, Problem> {
+    if is_small(&received) {
+        return Ok(record_at_once(door, key, head, received, name));
+    }
+    let received = if name.is_some() { digested(received).await? } else { received };
+    let received = door.compressor.compress(received, &head).await?;
+    Ok(sealed(key, head, received, name))
+}
+
+fn sealed(key: Bytes, mut head: Envelope, received: Received, name: Option<IdempotencyKey>) -> NewRecord {
+    let Received { intake, compression, size, digest } = received;
+    head.payload_size = size;
+    head.set_compression(compression);
+    let (value, reservation) = intake.seal(&head);
+    let idempotency = name.zip(digest).map(|(key, digest)| Idempotency { key, digest });
+    NewRecord { key, value, reservation: Some(reservation), idempotency }
+}
+
+async fn digested(received: Received) -> Result<Received, Problem> {
+    if received.digest.is_some() || received.size < LARGE {
+        return Ok(received.digested());
+    }
+    let broken = |_| Problem::new(ProblemCode::Internal, "the payload could not be looked at");
+    web::block(move || received.digested()).await.map_err(broken)
+}
+
+/// What the log's refusal is to the task's sender.
+pub(super) fn not_appended(error: AppendError) -> Problem {
     match error {
         AppendError::NotWritten { code, reason } => {
             let code = match code {

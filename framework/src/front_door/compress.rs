@@ -13,7 +13,7 @@ use zstd::zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer, ResetDirective, zst
 
 const LEVEL: i32 = 1;
 /// Up to this size a payload is compressed on the thread that serves it: about 150 µs.
-const INLINE: u64 = 64 << 10;
+pub(super) const INLINE: u64 = 64 << 10;
 /// What is tried of a larger one.
 const SAMPLE: usize = 16 << 10;
 const OUTPUT: usize = 64 << 10;
@@ -54,11 +54,11 @@ impl Compressor {
 
     /// The payload as it is to be stored: compressed, or as it was where that is not worth it.
     pub(super) async fn compress(&self, received: Received, head: &Envelope) -> Result<Received, Problem> {
+        if received.size <= INLINE {
+            return Ok(self.compress_at_once(received, head));
+        }
         if !self.wanted(&received, head) {
             return Ok(received);
-        }
-        if received.size <= INLINE {
-            return Ok(compressed(received, head));
         }
         if !sample_shrinks(received.intake.payload()) {
             return Ok(received);
@@ -67,6 +67,11 @@ impl Compressor {
         let _thread = self.threads.acquire().await;
         let head = head.clone();
         web::block(move || compressed(received, &head)).await.map_err(|_| super::admission::draining())
+    }
+
+    /// The same, here: for payloads up to [`INLINE`].
+    pub(super) fn compress_at_once(&self, received: Received, head: &Envelope) -> Received {
+        if self.wanted(&received, head) { compressed(received, head) } else { received }
     }
 
     fn wanted(&self, received: &Received, head: &Envelope) -> bool {

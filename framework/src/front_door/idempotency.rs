@@ -7,10 +7,8 @@ use super::{
 use crate::log::IdempotencyKey;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use partita_proto::v1::Envelope;
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use rapidhash::RapidHashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The request header (draft-ietf-httpapi-idempotency-key-header).
 pub(super) static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -59,10 +57,10 @@ pub(super) fn of_event(key: &[u8], head: &Envelope, header: Option<(&str, u64)>)
 
 /// The idempotent requests that are under way in this process.
 #[derive(Debug, Default)]
-pub(super) struct UnderWay(Mutex<HashSet<IdempotencyKey>>);
+pub(super) struct UnderWay(Mutex<RapidHashSet<IdempotencyKey>>);
 
 impl UnderWay {
-    fn lock(&self) -> MutexGuard<'_, HashSet<IdempotencyKey>> {
+    fn lock(&self) -> MutexGuard<'_, RapidHashSet<IdempotencyKey>> {
         // No code that can panic runs under the lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -30,6 +30,12 @@ impl Received {
         let size = intake.len();
         Self { intake, compression: Compression::None, size, digest: hash.map(PayloadHash::digest) }
     }
+
+    /// With its payload's digest, which is made now where it was not made on the way.
+    pub(super) fn digested(self) -> Self {
+        let digest = self.digest.unwrap_or_else(|| PayloadDigest::of(self.intake.payload()));
+        Self { digest: Some(digest), ..self }
+    }
 }
 
 fn update(hash: &mut Option<PayloadHash>, bytes: &[u8]) {

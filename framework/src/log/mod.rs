@@ -11,6 +11,7 @@ mod idempotency;
 pub(crate) mod journal;
 pub mod kafka;
 mod lock;
+mod reply;
 mod tenure;
 
 pub use batch::{Batch, Record};
@@ -18,6 +19,7 @@ pub use idempotency::{Idempotency, IdempotencyKey, PayloadDigest, PayloadHash};
 pub use journal::{
     Extent, JournalFuture, JournalPage, JournalRead, JournalRecord, ParkedRecord, ReadError, Start,
 };
+pub use reply::{AppendOutcome, Replies, Reply};
 pub use tenure::Tenure;
 
 use crate::memory::Reservation;
@@ -38,12 +40,19 @@ pub trait TaskLog: Send + Sync + 'static {
     /// The pinned number of partitions.
     fn partitions(&self) -> u32;
 
-    /// Takes the record at once, so that records of one partition are stored in the order of these calls, and answers
-    /// when it is durable or is known not to be. Dropping the future does not take the record back.
+    /// Takes the record at once, so that records of one partition are stored in the order of these calls, and replies
+    /// when it is durable or is known not to be: from any thread, also within the call.
     ///
     /// Of all records with the same [`Idempotency::key`], one is stored; the others get its receipt, as long as it is remembered. Such an
-    /// append may have to be negotiated first: its place among others is that of its answer, not of its call.
-    fn append(&self, partition: Partition, record: NewRecord) -> AppendFuture;
+    /// append may have to be negotiated first: its place among others is that of its reply, not of its call.
+    fn submit(&self, partition: Partition, record: NewRecord, reply: Reply);
+
+    /// The same, for one who waits for this record alone. Dropping the future does not take the record back.
+    fn append(&self, partition: Partition, record: NewRecord) -> AppendFuture {
+        let (reply, outcome) = Reply::one();
+        self.submit(partition, record, reply);
+        Box::pin(outcome)
+    }
 
     /// Adds a record to the partition's parking journal, as durably and in the same way as `append` does. The receipt's offset is the
     /// record's [`Position`].
@@ -75,7 +84,7 @@ pub trait TaskLog: Send + Sync + 'static {
 }
 
 /// The answer to an append.
-pub type AppendFuture = BoxFuture<'static, Result<Receipt, AppendError>>;
+pub type AppendFuture = BoxFuture<'static, AppendOutcome>;
 
 /// The answer to a question for an extent.
 pub type ExtentFuture = BoxFuture<'static, Result<Extent, ReadError>>;

@@ -1,9 +1,12 @@
 //! A CloudEvent's attributes, wherever they were written, and what they make of a task (CloudEvents 1.0.2, "Context
 //! Attributes").
 
-use super::super::{
-    key,
-    problem::{Problem, ProblemCode},
+use super::{
+    super::{
+        key,
+        problem::{Problem, ProblemCode},
+    },
+    Refused,
 };
 use bytes::Bytes;
 use partita_proto::v1::{Envelope, Header};
@@ -35,14 +38,6 @@ pub(super) struct Attributes {
     has_source: bool,
     headers: Vec<Header>,
     size: usize,
-}
-
-/// What is refused, and what is known of it.
-#[derive(Debug)]
-pub(super) struct Refused {
-    pub(super) id: Option<String>,
-    pub(super) key: Option<Bytes>,
-    pub(super) problem: Problem,
 }
 
 impl Attributes {

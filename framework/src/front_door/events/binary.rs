@@ -2,7 +2,8 @@
 
 use super::{
     super::problem::Problem,
-    attributes::{Attributes, PREFIX, Refused, invalid},
+    Refused,
+    attributes::{Attributes, PREFIX, invalid},
 };
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
 use bytes::Bytes;

@@ -10,7 +10,7 @@ use super::{
         key,
         problem::{Problem, ProblemCode},
     },
-    Entry, Task,
+    Entry, Refused, Task,
     attributes::{LONGEST_ID, LONGEST_VALUE, PREFIX, TRACE, invalid},
     json, nesting,
 };
@@ -92,7 +92,7 @@ impl Document {
         let Some(place) = self.places.get(self.next) else { return Ok(None) };
         if let Some(problem) = self.skipping.take() {
             self.next += 1;
-            return Ok(Some(Entry { id: None, key: None, task: Err(problem) }));
+            return Ok(Some(Err(problem.into())));
         }
         let bytes = self.whole.slice(place.clone());
         // The document stays until the last of its tasks was taken out.
@@ -102,7 +102,7 @@ impl Document {
                 ProblemCode::BatchTooLarge,
                 "there is no memory for a task of this size beside its document; send it alone",
             );
-            return Ok(Some(Entry { id: None, key: None, task: Err(problem) }));
+            return Ok(Some(Err(problem.into())));
         }
         let entry = match self.form {
             Form::Json => json::task(self.copy(&bytes)?, base),
@@ -124,7 +124,7 @@ impl Document {
     }
 
     fn protobuf_task(&self, bytes: Bytes, base: &Envelope) -> Result<Entry, Problem> {
-        let refused = |id, key, problem| Ok(Entry { id, key, task: Err(problem) });
+        let refused = |id, key, problem| Ok(Err(Refused { id, key, problem }));
         let task = {
             // Its texts are copied, its payload is not.
             let _working = self.budget.reserve(bytes.len() as u64)?;
@@ -135,7 +135,7 @@ impl Document {
                 }
                 Ok(task) => match head(task, base) {
                     Ok(task) => task,
-                    Err((id, key, problem)) => return refused(id, key, problem),
+                    Err(what) => return Ok(Err(what)),
                 },
                 Err(error) => {
                     return refused(
@@ -149,17 +149,15 @@ impl Document {
         let (key, head, payload) = task;
         let mut intake = Intake::exact(&self.budget, &head, payload.len() as u64)?;
         intake.push(&payload)?;
-        let id = (!head.id.is_empty()).then(|| head.id.clone());
-        Ok(Entry { id, key: Some(key.clone()), task: Ok(Task { key, head, payload: intake }) })
+        Ok(Ok(Task { key, head, payload: intake }))
     }
 }
 
-/// What a task was found to be, and what is known of one that is refused.
-type Read = Result<(Bytes, Envelope, Bytes), (Option<String>, Option<Bytes>, Problem)>;
-
-fn head(task: v1::Task, base: &Envelope) -> Read {
-    let id = (!task.id.is_empty()).then(|| task.id.clone());
-    let key = key::checked(task.key).map_err(|problem| (id.clone(), None, problem))?;
+/// What a task was found to be.
+fn head(mut task: v1::Task, base: &Envelope) -> Result<(Bytes, Envelope, Bytes), Refused> {
+    let id = |task: &v1::Task| (!task.id.is_empty()).then(|| task.id.clone());
+    let key = key::checked(std::mem::take(&mut task.key));
+    let key = key.map_err(|problem| Refused { id: id(&task), key: None, problem })?;
     let texts = [
         ("source", Some(&task.source)),
         ("type", task.r#type.as_ref()),
@@ -170,7 +168,8 @@ fn head(task: v1::Task, base: &Envelope) -> Read {
     if let Some((name, _)) =
         texts.iter().find(|(_, text)| text.is_some_and(|text| text.len() > LONGEST_VALUE))
     {
-        return Err((id, Some(key), invalid(format!("{name} is longer than {LONGEST_VALUE} bytes"))));
+        let problem = invalid(format!("{name} is longer than {LONGEST_VALUE} bytes"));
+        return Err(Refused { id: id(&task), key: Some(key), problem });
     }
     let own = TRACE.into_iter().zip([task.traceparent, task.tracestate]);
     let mut headers: Vec<_> =

@@ -5,8 +5,8 @@ use super::{
         intake::Intake,
         problem::{Problem, ProblemCode},
     },
-    Entry, Task,
-    attributes::{Attributes, LONGEST_VALUE, Refused, invalid},
+    Entry, Refused, Task,
+    attributes::{Attributes, LONGEST_VALUE, invalid},
     base64::{NotBase64, decode_in_place},
     escapes::unescape_in_place,
     nesting::check,
@@ -34,13 +34,10 @@ const JSON: &str = "application/json";
 
 /// The task that `document` writes down. Its memory becomes the payload's.
 pub(super) fn task(document: Intake, base: &Envelope) -> Entry {
-    match parse(document.payload(), base) {
-        Ok(Parsed { key, head, data }) => Entry {
-            id: Some(head.id.clone()),
-            task: payload(document, &head, data).map(|payload| Task { key: key.clone(), head, payload }),
-            key: Some(key),
-        },
-        Err(Refused { id, key, problem }) => Entry { id, key, task: Err(problem) },
+    let Parsed { key, head, data } = parse(document.payload(), base)?;
+    match payload(document, &head, data) {
+        Ok(payload) => Ok(Task { key, head, payload }),
+        Err(problem) => Err(Refused { id: Some(head.id), key: Some(key), problem }),
     }
 }
 
@@ -60,7 +57,7 @@ struct Data {
 const NO_DATA: Data = Data { place: 0..0, escaped: false, base64: false };
 
 fn parse(document: &[u8], base: &Envelope) -> Result<Parsed, Refused> {
-    let unknown = |why| Refused { id: None, key: None, problem: malformed(why) };
+    let unknown = |why| Refused::from(malformed(why));
     let text = check(document, b'{').map_err(unknown)?;
     let members: Members<'_> = serde_json::from_str(text).map_err(|error| unknown(error.to_string()))?;
     let Members { mut attributes, data, wrong } = members;
@@ -251,8 +248,7 @@ mod tests {
 
     fn payload_of(members: &str) -> (Option<String>, Vec<u8>) {
         let entry = read(&event(members));
-        let Task { head, payload, .. } =
-            entry.task.unwrap_or_else(|problem| panic!("{members}: {problem:?}"));
+        let Task { head, payload, .. } = entry.unwrap_or_else(|refused| panic!("{members}: {refused:?}"));
         (head.content_type, payload.payload().to_vec())
     }
 
@@ -295,7 +291,7 @@ mod tests {
     fn attributes_are_strings_booleans_and_integers_and_null_is_none() {
         let entry = read(&event(r#","a":true,"b":-7,"c":null,"d":"\u00e9""#));
         let headers: Vec<_> =
-            entry.task.unwrap().head.headers.into_iter().map(|header| (header.name, header.value)).collect();
+            entry.unwrap().head.headers.into_iter().map(|header| (header.name, header.value)).collect();
         let kept = |name: &str| headers.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str());
         assert_eq!(kept("ce-a"), Some("true"));
         assert_eq!(kept("ce-b"), Some("-7"));
@@ -316,7 +312,7 @@ mod tests {
             (&event(&format!(",\"data\":{}1{}", "[".repeat(200), "]".repeat(200))), InvalidDocument),
             (&event(r#","datacontenttype":"text/plain","data":"\ud800""#), InvalidDocument),
         ] {
-            assert_eq!(read(document).task.unwrap_err().code, code, "{document}");
+            assert_eq!(read(document).unwrap_err().problem.code, code, "{document}");
         }
         for members in [
             r#","a":1.5"#,
@@ -336,10 +332,10 @@ mod tests {
             &format!(",\"{}\":1", "\\u0061".repeat(300)),
             &(0..70).map(|n| format!(",\"a{n}\":1")).collect::<String>(),
         ] {
-            let entry = read(&event(members));
-            assert_eq!(entry.task.unwrap_err().code, InvalidEvent, "{members}");
+            let refused = read(&event(members)).unwrap_err();
+            assert_eq!(refused.problem.code, InvalidEvent, "{members}");
             assert_eq!(
-                (entry.id.as_deref(), entry.key.as_deref()),
+                (refused.id.as_deref(), refused.key.as_deref()),
                 (Some("1"), Some(&b"k"[..])),
                 "{members}"
             );

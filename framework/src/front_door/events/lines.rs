@@ -131,7 +131,7 @@ impl<'a> Lines<'a> {
     fn finish(&mut self, base: &Envelope) -> Result<Option<Entry>, Problem> {
         if let Some(problem) = self.skipping.take() {
             self.begin();
-            return Ok(Some(Entry { id: None, key: None, task: Err(problem) }));
+            return Ok(Some(Err(problem.into())));
         }
         let Some(line) = &self.line else {
             self.complete = false;

@@ -27,13 +27,23 @@ use ::bytes::Bytes;
 use partita_proto::v1::Envelope;
 
 /// One of the tasks that a body says it holds.
+type Entry = Result<Task, Refused>;
+
+/// What is no task, or none that may be stored.
 #[derive(Debug)]
-struct Entry {
+struct Refused {
     /// The sender's id for it, where that could be read.
     id: Option<String>,
     /// Its key, where that could be read.
     key: Option<Bytes>,
-    task: Result<Task, Problem>,
+    problem: Problem,
+}
+
+impl From<Problem> for Refused {
+    /// Nothing is known of it.
+    fn from(problem: Problem) -> Self {
+        Self { id: None, key: None, problem }
+    }
 }
 
 /// A task that may be stored.

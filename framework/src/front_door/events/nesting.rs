@@ -2,6 +2,7 @@
 
 /// The deepest nesting that is read: as deep as serde_json reads values.
 const DEEPEST: usize = 128;
+
 /// Refuses what is not JSON beginning with `first`, or deeper than any: what a parser says of a text, and what it remembers of a depth, is in
 /// proportion to the document.
 pub(super) fn check(document: &[u8], first: u8) -> Result<&str, String> {
@@ -17,6 +18,10 @@ pub(super) fn check(document: &[u8], first: u8) -> Result<&str, String> {
 }
 
 fn is_shallow(document: &[u8]) -> bool {
+    // Most have so few brackets that it does not matter where.
+    if memchr::memchr2_iter(b'{', b'[', document).take(DEEPEST + 1).count() <= DEEPEST {
+        return true;
+    }
     let (mut depth, mut at) = (0_usize, 0);
     while let Some(byte) = document.get(at) {
         at += 1;
@@ -63,6 +68,7 @@ mod tests {
             (format!("\"{opened}[\\"), true),
             (format!("\"{opened}["), true),
             ("[],".repeat(1000), true),
+            (format!("{}{opened}{{", "\"[[[\",".repeat(100)), false),
         ] {
             assert_eq!(is_shallow(document.as_bytes()), shallow, "{document}");
         }

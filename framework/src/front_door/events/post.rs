@@ -225,7 +225,10 @@ async fn binary(
 async fn structured(door: &Door, ask: Ask, body: &mut RequestBody) -> Result<Stored, Problem> {
     let base = ask.base.clone();
     let task = match receive_document(door, &ask, body).await {
-        Ok(document) => parse(document, move |document| json::task(document, &base).task).await,
+        Ok(document) => {
+            parse(document, move |document| json::task(document, &base).map_err(|refused| refused.problem))
+                .await
+        }
         Err(problem) => Err(problem),
     };
     ask.charge(task.as_ref().ok().map(|task| task.payload.len()), body);

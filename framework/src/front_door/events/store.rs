@@ -5,29 +5,31 @@ use super::{
     super::{
         access::Caller,
         admission,
-        append::append,
+        append::{is_small, not_appended, record, record_at_once},
         door::Door,
-        idempotency,
+        idempotency::{self, Begun},
         intake::too_large,
         problem::{Problem, ProblemCode},
         receive::Received,
         refuse::may_go_on,
     },
-    Entry, Task,
+    Entry, Refused, Task,
     document::Document,
     failed::Failed,
     lines::Lines,
     outbox::Outbox,
     results::{Counts, Results},
 };
-use crate::log::Receipt;
+use crate::log::{AppendOutcome, NewRecord, Receipt, Replies};
 use bytes::Bytes;
 use futures_util::{StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
-use partita_core::partition_of;
+use partita_core::{Partition, partition_of};
 use partita_proto::v1::Envelope;
 use prost::Message;
+use slab::Slab;
 use std::{
     collections::{HashMap, VecDeque},
+    future::poll_fn,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -53,8 +55,14 @@ pub(super) struct Store<'a> {
     idempotency: Option<String>,
     caller: Option<Arc<Caller>>,
     results: Results,
-    running: FuturesUnordered<LocalBoxFuture<'a, Done>>,
-    /// For each key with a task in the log's hands, what waits behind it.
+    /// The tasks that were begun and have no outcome, at most one of each key. Where one is here is its ticket.
+    running: Slab<Running>,
+    /// Those of them that the log does not have yet: what is large is made ready elsewhere.
+    preparing: FuturesUnordered<LocalBoxFuture<'a, (usize, Result<NewRecord, Problem>)>>,
+    replies: Replies,
+    /// What was taken out of `replies`, to be gone through.
+    arrived: Vec<(u64, AppendOutcome)>,
+    /// For each key with a running task, what waits behind it.
     behind: HashMap<Bytes, VecDeque<Waiting>>,
     failed: Failed,
 }
@@ -64,13 +72,14 @@ struct Waiting {
     task: Task,
 }
 
-/// What became of a task.
-struct Done {
+/// A task that was begun.
+struct Running {
     place: u64,
+    partition: Partition,
     key: Bytes,
     id: String,
     size: u64,
-    answer: Result<Receipt, Problem>,
+    _begun: Option<Begun>,
 }
 
 impl<'a> Store<'a> {
@@ -87,7 +96,10 @@ impl<'a> Store<'a> {
             idempotency,
             caller,
             results,
-            running: FuturesUnordered::new(),
+            running: Slab::new(),
+            preparing: FuturesUnordered::new(),
+            replies: Replies::default(),
+            arrived: Vec::new(),
             behind: HashMap::new(),
             failed: Failed::default(),
         }
@@ -124,8 +136,12 @@ impl<'a> Store<'a> {
             }
             tokio::select! {
                 biased;
-                Some(done) = self.running.next(), if !self.running.is_empty() => {
-                    self.done(done);
+                () = next_of(&mut self.replies, &mut self.arrived), if !self.running.is_empty() => {
+                    self.settle();
+                    pinched = false;
+                }
+                Some((ticket, record)) = self.preparing.next(), if !self.preparing.is_empty() => {
+                    self.prepared(ticket, record);
                     pinched = false;
                 }
                 next = entries.next(&self.base), if may_read => match next {
@@ -163,20 +179,13 @@ impl<'a> Store<'a> {
     }
 
     fn take(&mut self, entry: Entry, is_document: bool) {
-        let Entry { id, key, task } = entry;
         let place = self.results.place();
-        let failed = key.as_ref().is_some_and(|key| self.failed.contains(key));
-        let task = match task {
-            Ok(_) if failed => Err(earlier_failed()),
-            // A document is in memory as a whole: what is beyond its sender's rate does not wait there.
-            Ok(task) if is_document => {
-                let checked = self.caller.as_ref().map_or(Ok(()), |caller| caller.check());
-                checked.and_then(|()| self.admit(task))
-            }
-            task => task.and_then(|task| self.admit(task)),
-        };
-        match task {
-            Err(problem) => {
+        match entry.and_then(|task| self.admit(task, is_document)) {
+            Ok(task) => match self.behind.get_mut(&task.key) {
+                Some(behind) => behind.push_back(Waiting { place, task }),
+                None => self.start(place, task),
+            },
+            Err(Refused { id, key, problem }) => {
                 self.refuse(place, id.as_deref(), &problem);
                 match &key {
                     Some(key) => self.failed.insert(key, &self.door.budget),
@@ -185,31 +194,38 @@ impl<'a> Store<'a> {
                     None => {}
                 }
             }
-            Ok(task) => match self.behind.get_mut(&task.key) {
-                Some(behind) => behind.push_back(Waiting { place, task }),
-                None => self.start(place, task),
-            },
         }
     }
 
-    fn admit(&self, task: Task) -> Result<Task, Problem> {
+    fn admit(&self, mut task: Task, is_document: bool) -> Entry {
+        match self.check(&mut task, is_document) {
+            Ok(()) => Ok(task),
+            Err(problem) => Err(Refused { id: id_of(task.head.id), key: Some(task.key), problem }),
+        }
+    }
+
+    fn check(&self, task: &mut Task, is_document: bool) -> Result<(), Problem> {
+        if self.failed.contains(&task.key) {
+            return Err(earlier_failed());
+        }
         let door = self.door;
-        let max_task = door.max_task;
         if let Some(caller) = &self.caller {
+            // A document is in memory as a whole: what is beyond its sender's rate does not wait there.
+            if is_document {
+                caller.check()?;
+            }
             // Also what is refused came.
             caller.charge_task(task.payload.len());
             caller.may_use(&task.key)?;
         }
-        if task.payload.len() > max_task {
-            return Err(too_large(max_task));
+        if task.payload.len() > door.max_task {
+            return Err(too_large(door.max_task));
         }
         let partition = partition_of(&task.key, door.log.partitions());
         let health = (door.partition_health)(partition);
         admission::admit(door.is_draining(), (door.log_health)(), health, true)?;
         // Its attributes are memory too, as long as it waits for its turn.
-        let mut task = task;
-        task.payload.charge(2 * task.head.encoded_len() as u64)?;
-        Ok(task)
+        task.payload.charge(2 * task.head.encoded_len() as u64)
     }
 
     fn start(&mut self, place: u64, task: Task) {
@@ -218,21 +234,52 @@ impl<'a> Store<'a> {
         let door = self.door;
         let own = self.idempotency.as_deref().map(|name| (name, place));
         let begun = door.begin(idempotency::of_event(&key, &head, own));
-        self.running.push(Box::pin(async move {
-            let (id, size) = (head.id.clone(), payload.len());
-            let received = Received::plain(payload, None);
-            let partition = partition_of(&key, door.log.partitions());
-            let answer = match begun {
-                Ok(begun) => append(door, partition, key.clone(), head, received, begun).await,
-                Err(problem) => Err(problem),
-            };
-            Done { place, key, id, size, answer }
-        }));
+        let (begun, refusal) = begun.map_or_else(|problem| (None, Some(problem)), |begun| (begun, None));
+        let name = begun.as_ref().map(|begun| begun.key);
+        let partition = partition_of(&key, door.log.partitions());
+        let (id, size) = (head.id.clone(), payload.len());
+        let running = Running { place, partition, key: key.clone(), id, size, _begun: begun };
+        if let Some(problem) = refusal {
+            return self.done(running, Err(problem));
+        }
+        let ticket = self.running.insert(running);
+        let received = Received::plain(payload, None);
+        if is_small(&received) {
+            self.prepared(ticket, Ok(record_at_once(door, key, head, received, name)));
+        } else {
+            let record = record(door, key, head, received, name);
+            self.preparing.push(Box::pin(async move { (ticket, record.await) }));
+        }
     }
 
-    fn done(&mut self, done: Done) {
-        let Done { place, key, id, size, answer } = done;
-        let id = (!id.is_empty()).then_some(id);
+    /// Gives a record into the log's hands.
+    fn prepared(&mut self, ticket: usize, record: Result<NewRecord, Problem>) {
+        match record {
+            Ok(record) => {
+                if let Some(running) = self.running.get(ticket) {
+                    self.door.log.submit(running.partition, record, self.replies.reply(ticket as u64));
+                }
+            }
+            Err(problem) => {
+                let running = self.running.remove(ticket);
+                self.done(running, Err(problem));
+            }
+        }
+    }
+
+    /// Goes through the log's replies.
+    fn settle(&mut self) {
+        let mut arrived = std::mem::take(&mut self.arrived);
+        for (ticket, outcome) in arrived.drain(..) {
+            let running = self.running.remove(ticket as usize);
+            self.done(running, outcome.map_err(not_appended));
+        }
+        self.arrived = arrived;
+    }
+
+    fn done(&mut self, running: Running, answer: Result<Receipt, Problem>) {
+        let Running { place, key, id, size, .. } = running;
+        let id = id_of(id);
         let behind = self.behind.remove(&key).unwrap_or_default();
         match answer {
             Ok(receipt) => {
@@ -244,8 +291,7 @@ impl<'a> Store<'a> {
                 self.refuse(place, id.as_deref(), &problem);
                 self.failed.insert(&key, &self.door.budget);
                 for Waiting { place, task } in behind {
-                    let id = (!task.head.id.is_empty()).then_some(task.head.id);
-                    self.refuse(place, id.as_deref(), &earlier_failed());
+                    self.refuse(place, id_of(task.head.id).as_deref(), &earlier_failed());
                 }
             }
         }
@@ -311,6 +357,15 @@ impl Reader {
 /// Looks at the clock only where it is waited for.
 async fn pause(duration: Duration) {
     tokio::time::sleep(duration).await;
+}
+
+/// Waits for replies, and takes all that have arrived.
+async fn next_of(replies: &mut Replies, arrived: &mut Vec<(u64, AppendOutcome)>) {
+    poll_fn(|cx| replies.poll_all(cx, arrived)).await;
+}
+
+fn id_of(id: String) -> Option<String> {
+    (!id.is_empty()).then_some(id)
 }
 
 fn earlier_failed() -> Problem {

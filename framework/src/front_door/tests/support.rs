@@ -7,12 +7,12 @@ use crate::{
     log::{
         AppendError, AppendFuture, BacklogFuture, CommittedFuture, ExtentFuture, Idempotency, IdempotencyKey,
         JournalFuture, JournalRead, LogHealth, NewRecord, NotWritten, ParkedRecord, PayloadDigest, ReadError,
-        Receipt, TaskLog,
+        Receipt, Reply, TaskLog,
     },
     memory::{MemoryPool, Reservation},
 };
 use bytes::Bytes;
-use futures_util::future::{BoxFuture, ready};
+use futures_util::future::BoxFuture;
 use partita_core::{Offset, Partition, PartitionHealth, Position};
 use partita_proto::v1::Envelope;
 use std::{
@@ -128,7 +128,7 @@ impl TaskLog for FakeLog {
         16
     }
 
-    fn append(&self, partition: Partition, record: NewRecord) -> AppendFuture {
+    fn submit(&self, partition: Partition, record: NewRecord, reply: Reply) {
         let NewRecord { key, value, reservation, idempotency } = record;
         if let Some(idempotency) = idempotency
             && let Some((digest, receipt)) = self.remembered.lock().unwrap().get(&idempotency.key)
@@ -136,7 +136,7 @@ impl TaskLog for FakeLog {
             let reused = NotWritten::Reused;
             let repeated = Ok(Receipt { repeated: true, ..*receipt });
             let refused = Err(AppendError::NotWritten { code: reused, reason: "as the script says".into() });
-            return Box::pin(ready(if *digest == idempotency.digest { repeated } else { refused }));
+            return reply.send(if *digest == idempotency.digest { repeated } else { refused });
         }
         let mut script = self.script.subscribe();
         let now = script.borrow_and_update().clone();
@@ -151,14 +151,8 @@ impl TaskLog for FakeLog {
         }
         self.appends.fetch_add(1, Ordering::SeqCst);
         let remembered = self.remembered.clone();
-        Box::pin(async move {
-            let answer = if now == Script::Wait {
-                let changed = script.wait_for(|script| *script != Script::Wait).await;
-                changed.map(|script| script.clone()).unwrap_or(Script::Unknown)
-            } else {
-                now
-            };
-            match answer {
+        let settle = move |answer| {
+            let outcome = match answer {
                 Script::Ok | Script::Wait => {
                     if let Some(Idempotency { key, digest }) = idempotency {
                         remembered.lock().unwrap().insert(key, (digest, receipt));
@@ -169,8 +163,16 @@ impl TaskLog for FakeLog {
                     Err(AppendError::NotWritten { code, reason: "as the script says".into() })
                 }
                 Script::Unknown => Err(AppendError::Unknown { reason: "as the script says".into() }),
-            }
-        })
+            };
+            reply.send(outcome);
+        };
+        if now != Script::Wait {
+            return settle(now);
+        }
+        tokio::spawn(async move {
+            let changed = script.wait_for(|script| *script != Script::Wait).await;
+            settle(changed.map(|script| script.clone()).unwrap_or(Script::Unknown));
+        });
     }
 
     fn park(&self, _: Partition, _: ParkedRecord) -> AppendFuture {

@@ -31,8 +31,8 @@ mod writer;
 pub use consumer::EmbeddedConsumer;
 
 use super::{
-    AppendError, AppendFuture, BacklogFuture, CommittedFuture, ExtentFuture, JournalFuture, JournalRead,
-    LogHealth, NewRecord, NotWritten, ParkedRecord, Reach, ReadError, TaskLog, lock::DirLock,
+    AppendFuture, BacklogFuture, CommittedFuture, ExtentFuture, JournalFuture, JournalRead, LogHealth,
+    NewRecord, NotWritten, ParkedRecord, Reach, ReadError, Reply, TaskLog, lock::DirLock,
 };
 use crate::{Error, config::EmbeddedConfig};
 use futures_util::future::BoxFuture;
@@ -47,7 +47,6 @@ use std::{
     thread::{self, JoinHandle},
     time::Instant,
 };
-use tokio::sync::oneshot;
 
 /// The task topic's name in the embedded log.
 pub const TOPIC: &str = "partita.tasks";
@@ -123,11 +122,7 @@ impl EmbeddedLog {
         Ok(Opened { log: Arc::new(log), consumer })
     }
 
-    fn write(
-        &self,
-        write: Write,
-        answer: oneshot::Receiver<Result<super::Receipt, AppendError>>,
-    ) -> AppendFuture {
+    fn write(&self, write: Write) {
         let refusal = match self.shared.health.get() {
             _ if write.partition.0 >= self.partitions => Some(refused(
                 NotWritten::Away,
@@ -137,18 +132,10 @@ impl EmbeddedLog {
             LogHealth::Full(reason) => Some(refused(NotWritten::Full, reason)),
             LogHealth::Away(reason) | LogHealth::Mismatch(reason) => Some(refused(NotWritten::Away, reason)),
         };
-        let taken = match refusal {
-            Some(error) => Err(error),
+        match refusal {
+            Some(error) => write.reply.send(Err(error)),
             None => self.shared.queue.push_write(write),
-        };
-        Box::pin(async move {
-            taken?;
-            answer.await.unwrap_or_else(|_| {
-                Err(AppendError::Unknown {
-                    reason: "the embedded log's writer ended before it answered".into(),
-                })
-            })
-        })
+        }
     }
 }
 
@@ -165,22 +152,20 @@ impl TaskLog for EmbeddedLog {
         self.partitions
     }
 
-    fn append(&self, partition: Partition, record: NewRecord) -> AppendFuture {
-        let (reply, answer) = oneshot::channel();
+    fn submit(&self, partition: Partition, record: NewRecord, reply: Reply) {
         let NewRecord { key, value, reservation, idempotency } = record;
         let since = Instant::now();
-        let write = Write { partition, key, value, parked: None, idempotency, reservation, reply, since };
-        self.write(write, answer)
+        self.write(Write { partition, key, value, parked: None, idempotency, reservation, reply, since });
     }
 
     /// Positions count all partitions together.
     fn park(&self, partition: Partition, record: ParkedRecord) -> AppendFuture {
-        let (reply, answer) = oneshot::channel();
+        let (reply, outcome) = Reply::one();
         let ParkedRecord { key, value, parked } = record;
         let (parked, since) = (Some(parked), Instant::now());
         let (idempotency, reservation) = (None, None);
-        let write = Write { partition, key, value, parked, idempotency, reservation, reply, since };
-        self.write(write, answer)
+        self.write(Write { partition, key, value, parked, idempotency, reservation, reply, since });
+        Box::pin(outcome)
     }
 
     fn journal(&self, partition: Partition, from: Position, read: JournalRead) -> JournalFuture {

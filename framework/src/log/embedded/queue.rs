@@ -1,7 +1,7 @@
 //! What waits for the writer: bounded, first in first out.
 
 use crate::{
-    log::{AppendError, Idempotency, NotWritten, Receipt},
+    log::{AppendError, Idempotency, NotWritten, Reply},
     memory::Reservation,
 };
 use bytes::Bytes;
@@ -11,7 +11,6 @@ use std::{
     sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
-use tokio::sync::oneshot;
 
 /// Bytes that may wait. A single task above it still fits when nothing else waits.
 const MAX_BYTES: u64 = 256 << 20;
@@ -25,9 +24,6 @@ pub(super) enum Op {
     /// Store offsets.
     Commit(OffsetCommit),
 }
-
-/// Where whoever appends hears of it.
-pub(super) type Reply = oneshot::Sender<Result<Receipt, AppendError>>;
 
 /// A record on its way to the disk.
 pub(super) struct Write {
@@ -107,31 +103,18 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a record, or says why not.
-    pub(super) fn push_write(&self, write: Write) -> Result<(), AppendError> {
+    /// Adds a record, or answers why not.
+    pub(super) fn push_write(&self, write: Write) {
         let weight = write.weight();
         let mut state = self.lock();
-        if state.dead {
-            return Err(refused(
-                NotWritten::Away,
-                "the embedded log's writer has ended; restart the process",
-            ));
-        }
-        // A worker that drains may still have to park: only intake is closed.
-        if state.closing && write.parked.is_none() {
-            return Err(refused(NotWritten::Closing, "the log is closing"));
-        }
-        if state.records >= MAX_RECORDS || (state.bytes + weight > MAX_BYTES && state.records > 0) {
-            return Err(refused(
-                NotWritten::Busy,
-                "too much waits to be written to the embedded log already; try again later",
-            ));
+        if let Some(error) = state.refusal(&write, weight) {
+            drop(state);
+            return write.reply.send(Err(error));
         }
         state.records += 1;
         state.bytes += weight;
         state.ops.push_back(Op::Write(write));
         self.wake(state);
-        Ok(())
     }
 
     /// Adds a commit of offsets. It is small and there is one consumer, so it is never refused for want of room.
@@ -220,6 +203,23 @@ impl Queue {
         let left = std::mem::take(&mut state.ops);
         drop(state);
         drop(left);
+    }
+}
+
+impl State {
+    /// Why a record is not taken.
+    fn refusal(&self, write: &Write, weight: u64) -> Option<AppendError> {
+        let (code, reason) = if self.dead {
+            (NotWritten::Away, "the embedded log's writer has ended; restart the process")
+        } else if self.closing && write.parked.is_none() {
+            // A worker that drains may still have to park: only intake is closed.
+            (NotWritten::Closing, "the log is closing")
+        } else if self.records >= MAX_RECORDS || (self.bytes + weight > MAX_BYTES && self.records > 0) {
+            (NotWritten::Busy, "too much waits to be written to the embedded log already; try again later")
+        } else {
+            return None;
+        };
+        Some(refused(code, reason))
     }
 }
 

@@ -11,8 +11,8 @@ use crate::{
     },
 };
 use partita_core::Partition;
+use rapidhash::RapidHashMap;
 use rusqlite::Connection;
-use std::collections::HashMap;
 
 /// Appends that are deleted from the table in one transaction.
 const FORGET: u64 = 4096;
@@ -31,7 +31,7 @@ pub(super) enum Known {
 pub(super) struct Requests {
     index: Index,
     /// Those of the transaction that is being written, as they stand in the table.
-    staged: HashMap<IdempotencyKey, [u8; VALUE]>,
+    staged: RapidHashMap<IdempotencyKey, [u8; VALUE]>,
     row: Vec<u8>,
     /// Where the last of them is.
     last: u64,
@@ -73,7 +73,7 @@ impl Requests {
         let opened = first.and_then(|first| {
             let forgotten = first.map_or(indexed, |first| first as u64);
             let mut requests =
-                Self { index, staged: HashMap::new(), row: Vec::new(), last: 0, indexed, forgotten };
+                Self { index, staged: RapidHashMap::default(), row: Vec::new(), last: 0, indexed, forgotten };
             requests.read_again(connection)?;
             Ok(requests)
         });

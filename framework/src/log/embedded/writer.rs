@@ -9,7 +9,7 @@ use super::{
     checkpoint::Due,
     plan::{Shape, Step, answers, plan},
     published::Row,
-    queue::{Op, Reply, Taken},
+    queue::{Op, Taken},
     requests::{Known, Requests},
     retention::{Committed, Retention},
     schema::Tail,
@@ -17,7 +17,7 @@ use super::{
     store::{At, Place, Store, chunks_of},
 };
 use crate::{
-    log::{AppendError, LogHealth, Receipt},
+    log::{AppendError, AppendOutcome, LogHealth, Reply},
     metrics as names,
 };
 use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
@@ -112,7 +112,7 @@ struct Writer<'a> {
     abandoned: Vec<(u64, u64)>,
     outcomes: Vec<Outcome>,
     rows: Vec<Row>,
-    replies: Vec<(Reply, Result<Receipt, AppendError>)>,
+    replies: Vec<(Reply, AppendOutcome)>,
     trouble: Option<Trouble>,
     meters: Meters,
 }

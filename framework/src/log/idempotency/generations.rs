@@ -3,6 +3,7 @@
 use super::{IdempotencyKey, filter::Filter, runs};
 use crate::Error;
 use rusqlite::{Connection, OpenFlags, Result};
+use smallvec::SmallVec;
 use std::{
     fs, io,
     path::{Path, PathBuf},
@@ -22,8 +23,8 @@ const STATE: &str = "
     INSERT OR IGNORE INTO state VALUES (0, x'', 0);
 ";
 
-/// What is remembered of one request, as its log writes it.
-pub(super) type Value = Box<[u8]>;
+/// What is remembered of one request, as its log writes it. The embedded log's has room here.
+pub(crate) type Value = SmallVec<[u8; 28]>;
 
 /// The generations of a directory, to write to.
 pub(crate) struct Generations {

@@ -7,8 +7,8 @@ use super::{
 };
 use crate::Error;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded};
+use rapidhash::RapidHashMap;
 use std::{
-    collections::HashMap,
     sync::Arc,
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -23,7 +23,7 @@ const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// The index itself.
 pub(crate) struct Index {
-    recent: HashMap<IdempotencyKey, Value>,
+    recent: RapidHashMap<IdempotencyKey, Value>,
     merging: Option<Arc<Merge>>,
     readers: Readers,
     /// Until they are made everything is looked for.
@@ -39,7 +39,7 @@ pub(crate) struct Index {
 }
 
 struct Merge {
-    entries: HashMap<IdempotencyKey, Value>,
+    entries: RapidHashMap<IdempotencyKey, Value>,
     position: Vec<u8>,
 }
 
@@ -67,7 +67,7 @@ impl Index {
             .name("requests-merge".into())
             .spawn(move || merge_all(generations, &to_merge, &news_of_merger))
             .map_err(Error::Thread)?;
-        let (recent, merging, filters) = (HashMap::new(), None, None);
+        let (recent, merging, filters) = (RapidHashMap::default(), None, None);
         Ok(Self {
             recent,
             merging,

@@ -15,7 +15,7 @@ mod generations;
 mod index;
 mod runs;
 
-pub(crate) use generations::Generations;
+pub(crate) use generations::{Generations, Value};
 pub(crate) use index::Index;
 
 pub(crate) use super::lock::DirLock;

@@ -349,7 +349,7 @@ mod tests {
             for (index, act) in acts.into_iter().enumerate() {
                 match act {
                     Act::Add(from, count, size) => {
-                        let entry = |number| (key(number), vec![index as u8; size].into_boxed_slice());
+                        let entry = |number| (key(number), Value::from_elem(index as u8, size));
                         let entries: BTreeMap<_, _> = (from..from + count).map(entry).collect();
                         add_all(&connection, &entries);
                         model.extend(entries);

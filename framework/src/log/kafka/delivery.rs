@@ -1,7 +1,7 @@
 //! From an append to its answer: what librdkafka is lent, and what its delivery report means.
 
 use super::admin::{parking_topic, requests_topic};
-use crate::log::{AppendError, NotWritten, Receipt};
+use crate::log::{AppendError, AppendOutcome, NotWritten, Receipt, Reply};
 use crate::memory::Reservation;
 use crate::metrics::{PRODUCER_ACK_DURATION_SECONDS, PRODUCER_DELIVERIES_TOTAL};
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use std::{
     },
     time::Instant,
 };
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::Notify;
 
 /// Everything that lives until librdkafka has no more use for a record: above all its bytes, which it reads in place.
 pub(super) struct Delivery {
@@ -22,7 +22,7 @@ pub(super) struct Delivery {
     pub(super) value: Bytes,
     pub(super) partition: Partition,
     pub(super) topic: Target,
-    answer: oneshot::Sender<Result<Receipt, AppendError>>,
+    reply: Reply,
     started: Instant,
     _reservation: Option<Reservation>,
     _pending: PendingGuard,
@@ -35,19 +35,19 @@ impl Delivery {
         value: Bytes,
         reservation: Option<Reservation>,
         pending: &Arc<Pending>,
-        answer: oneshot::Sender<Result<Receipt, AppendError>>,
+        reply: Reply,
     ) -> Self {
         let guard = PendingGuard::new(pending, value.len() as u64);
         let started = Instant::now();
-        Self { value, partition, topic, answer, started, _reservation: reservation, _pending: guard }
+        Self { value, partition, topic, reply, started, _reservation: reservation, _pending: guard }
     }
 
     /// Answers. The bytes go back to the budget before anyone learns of it.
-    pub(super) fn end(self, outcome: Result<Receipt, AppendError>, meters: &[Meters; TARGETS]) {
+    pub(super) fn end(self, outcome: AppendOutcome, meters: &[Meters; TARGETS]) {
         meters[self.topic as usize].count(&outcome, self.started);
-        let Self { value, answer, _reservation, _pending, .. } = self;
+        let Self { value, reply, _reservation, _pending, .. } = self;
         drop((value, _reservation, _pending));
-        let _ = answer.send(outcome);
+        reply.send(outcome);
     }
 }
 
@@ -239,9 +239,9 @@ mod tests {
     async fn waiting_for_no_pending_appends_ends_when_the_last_is_answered() {
         let pending = Arc::new(Pending::default());
         let meters = Target::ALL.map(|target| Meters::new(&target.topic("t")));
-        let (answer, receiver) = oneshot::channel();
+        let (reply, answer) = Reply::one();
         let delivery =
-            Delivery::new(Target::Tasks, Partition(0), Bytes::from_static(b"abc"), None, &pending, answer);
+            Delivery::new(Target::Tasks, Partition(0), Bytes::from_static(b"abc"), None, &pending, reply);
         assert_eq!((pending.count(), pending.bytes()), (1, 3));
         let waiting = pending.clone();
         let waiter = tokio::spawn(async move { waiting.none().await });
@@ -249,7 +249,7 @@ mod tests {
         assert!(!waiter.is_finished());
         delivery.end(Ok(Receipt::new(Partition(0), Offset(1))), &meters);
         waiter.await.expect("ends");
-        assert!(receiver.await.expect("answered").is_ok());
+        assert!(answer.await.is_ok());
         assert_eq!((pending.count(), pending.bytes()), (0, 0));
     }
 }

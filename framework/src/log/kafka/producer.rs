@@ -15,14 +15,14 @@ use super::{
 };
 use crate::log::{
     AppendError, AppendFuture, BacklogFuture, CommittedFuture, ExtentFuture, JournalFuture, JournalRead,
-    LogHealth, NewRecord, NotWritten, ParkedRecord, TaskLog,
+    LogHealth, NewRecord, NotWritten, ParkedRecord, Reply, TaskLog,
 };
 use crate::memory::Reservation;
 use crate::metrics::{PRODUCER_QUEUE_BYTES, PRODUCER_QUEUE_MESSAGES};
 use crate::{Error, config::KafkaConfig};
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded};
-use futures_util::future::{BoxFuture, ready};
+use futures_util::future::BoxFuture;
 use partita_core::{Partition, Position};
 use rdkafka::{
     ClientConfig,
@@ -36,7 +36,6 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
-use tokio::sync::oneshot;
 
 /// The record header that says what a record of the parking topic says.
 pub(super) const PARKED_HEADER: &str = "partita-parked";
@@ -181,25 +180,26 @@ impl TaskLog for KafkaLog {
         self.shared.config.partitions
     }
 
-    fn append(&self, partition: Partition, record: NewRecord) -> AppendFuture {
+    /// With an idempotency key: within a Tokio runtime.
+    fn submit(&self, partition: Partition, record: NewRecord, reply: Reply) {
         let Some(idempotency) = record.idempotency else {
             let NewRecord { key, value, reservation, .. } = record;
             let record = Record { key: &key, value, reservation, header: None };
-            return self.shared.write(Target::Tasks, partition, record);
+            return self.shared.submit(Target::Tasks, partition, record, reply);
         };
         if let Err(error) = self.shared.admit(Target::Tasks, partition) {
-            return Box::pin(ready(Err(error)));
+            return reply.send(Err(error));
         }
         self.read_requests();
         let (shared, lookup) = (self.shared.clone(), self.searches.clone());
         let append = Append { shared, lookup, partition, idempotency }.run(record);
         match tokio::runtime::Handle::try_current() {
             // It goes on where its caller is gone.
-            Ok(runtime) => {
-                let append = runtime.spawn(append);
-                Box::pin(async move { append.await.unwrap_or_else(|_| Err(dropped())) })
+            Ok(runtime) => drop(runtime.spawn(async move { reply.send(append.await) })),
+            Err(_) => {
+                let reason = "an append with an idempotency key is made within a Tokio runtime".into();
+                reply.send(Err(AppendError::NotWritten { code: NotWritten::Away, reason }));
             }
-            Err(_) => Box::pin(append),
         }
     }
 
@@ -256,17 +256,16 @@ impl Shared {
         self.identity.get().map(String::as_str)
     }
 
-    pub(super) fn write(&self, target: Target, partition: Partition, record: Record<'_>) -> AppendFuture {
-        if let Err(error) = self.admit(target, partition) {
-            return Box::pin(ready(Err(error)));
-        }
-        let writer = match self.writer(self.writers.of(target, partition), target) {
+    fn submit(&self, target: Target, partition: Partition, record: Record<'_>, reply: Reply) {
+        let writer = self
+            .admit(target, partition)
+            .and_then(|()| self.writer(self.writers.of(target, partition), target));
+        let writer = match writer {
             Ok(writer) => writer,
-            Err(error) => return Box::pin(ready(Err(error))),
+            Err(error) => return reply.send(Err(error)),
         };
-        let (answer, receiver) = oneshot::channel();
         let Record { key, value, reservation, header } = record;
-        let delivery = Box::new(Delivery::new(target, partition, value, reservation, &self.pending, answer));
+        let delivery = Box::new(Delivery::new(target, partition, value, reservation, &self.pending, reply));
         let taken = match &header {
             None => writer.produce(key, delivery),
             Some((name, header)) => writer.produce_with_header(key, delivery, name, header),
@@ -277,7 +276,13 @@ impl Shared {
             }
             delivery.end(Err(not_written(code)), &self.meters);
         }
-        Box::pin(async move { receiver.await.unwrap_or_else(|_| Err(dropped())) })
+    }
+
+    /// The same, for one who waits for this record alone.
+    pub(super) fn write(&self, target: Target, partition: Partition, record: Record<'_>) -> AppendFuture {
+        let (reply, outcome) = Reply::one();
+        self.submit(target, partition, record, reply);
+        Box::pin(outcome)
     }
 
     /// Refuses what could only wait for its timeout.
@@ -405,10 +410,6 @@ pub(super) fn not_written(code: RDKafkaErrorCode) -> AppendError {
         code => code.to_string(),
     };
     AppendError::NotWritten { code: kind(code), reason }
-}
-
-fn dropped() -> AppendError {
-    AppendError::Unknown { reason: "the Kafka producer was dropped before it answered".into() }
 }
 
 fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {

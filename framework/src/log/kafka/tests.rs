@@ -9,17 +9,17 @@ use super::{
 };
 use crate::{
     config::KafkaConfig,
-    log::{AppendError, LogHealth, NewRecord, NotWritten, Receipt, TaskLog, kafka::KafkaLog},
+    log::{AppendError, LogHealth, NewRecord, NotWritten, Receipt, Reply, TaskLog, kafka::KafkaLog},
     memory::MemoryPool,
 };
 use bytes::Bytes;
+use futures_util::FutureExt;
 use partita_core::{CommitId, Offset, Partition};
 use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
 use std::{
     sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
 };
-use tokio::sync::oneshot;
 
 const WITHIN: Duration = Duration::from_secs(20);
 
@@ -43,7 +43,7 @@ struct Writing {
     meters: Arc<[Meters; TARGETS]>,
 }
 
-type Answer = oneshot::Receiver<Result<Receipt, AppendError>>;
+type Answer = crate::log::AppendFuture;
 
 fn writing(config: &KafkaConfig) -> Writing {
     let role = Role::Producer { queue_bytes: 1 << 20 };
@@ -57,15 +57,15 @@ fn writing(config: &KafkaConfig) -> Writing {
 
 impl Writing {
     fn write(&self, partition: u32, value: Bytes) -> Answer {
-        let (answer, receiver) = oneshot::channel();
+        let (reply, answer) = Reply::one();
         let pool = MemoryPool::new("intake", 64 << 20);
         let reservation = pool.try_reserve(value.len() as u64);
         let place = Partition(partition);
-        let delivery = Delivery::new(Target::Tasks, place, value, reservation, &self.pending, answer);
+        let delivery = Delivery::new(Target::Tasks, place, value, reservation, &self.pending, reply);
         if let Err((code, delivery)) = self.lender.produce(b"key", Box::new(delivery)) {
             delivery.end(Err(super::producer::not_written(code)), &self.meters);
         }
-        receiver
+        Box::pin(answer)
     }
 
     fn finish(&self) {
@@ -105,7 +105,7 @@ fn records_are_stored_in_the_order_of_the_calls_and_read_back_byte_for_byte() {
     let mut answers: Vec<_> = (0..50).map(|index| writing.write(1, value(index))).collect();
     writing.finish();
     for (index, answer) in answers.iter_mut().enumerate() {
-        let receipt = answer.try_recv().expect("answered").expect("written");
+        let receipt = answer.now_or_never().expect("answered").expect("written");
         assert_eq!(receipt, Receipt::new(Partition(1), Offset(index as u64)));
     }
     assert_eq!(writing.pending.count(), 0);
@@ -121,7 +121,7 @@ fn a_full_queue_refuses_at_once_and_every_record_is_answered_when_the_producer_i
     cluster.broker_down(1).expect("down");
     let writing = writing(&config);
     let mut answers: Vec<_> = (0..40).map(|_| writing.write(0, Bytes::from(vec![7; 200_000]))).collect();
-    let refused = answers.iter_mut().filter_map(|answer| answer.try_recv().ok()).collect::<Vec<_>>();
+    let refused = answers.iter_mut().filter_map(|answer| answer.now_or_never()).collect::<Vec<_>>();
     assert!(!refused.is_empty() && refused.len() < 40, "{} refused", refused.len());
     for answer in refused {
         assert!(matches!(answer, Err(AppendError::NotWritten { code: NotWritten::Busy, .. })), "{answer:?}");
@@ -137,9 +137,9 @@ fn a_record_that_never_left_is_not_written_when_its_time_is_over() {
     config.append_timeout = Duration::from_secs(1);
     cluster.broker_down(1).expect("down");
     let writing = writing(&config);
-    let mut answer = writing.write(0, Bytes::from_static(b"value"));
+    let answer = writing.write(0, Bytes::from_static(b"value"));
     writing.finish();
-    let answer = answer.try_recv().expect("answered");
+    let answer = answer.now_or_never().expect("answered");
     assert!(matches!(answer, Err(AppendError::NotWritten { code: NotWritten::Away, .. })), "{answer:?}");
 }
 
@@ -150,8 +150,8 @@ fn a_broken_producer_says_so() {
     assert_eq!(writing.lender.fatal(), None);
     writing.lender.break_for_good();
     assert!(writing.lender.fatal().is_some());
-    let mut answer = writing.write(0, Bytes::from_static(b"value"));
-    assert!(matches!(answer.try_recv(), Ok(Err(AppendError::NotWritten { .. }))));
+    let answer = writing.write(0, Bytes::from_static(b"value"));
+    assert!(matches!(answer.now_or_never(), Some(Err(AppendError::NotWritten { .. }))));
 }
 
 #[test]

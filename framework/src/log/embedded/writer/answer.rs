@@ -3,12 +3,12 @@
 use super::super::{
     plan::Step,
     published::{Row, RowValue},
-    queue::{Op, Reply, Write},
+    queue::{Op, Write},
     schema::{CHUNK, PAGE_SIZE},
     store::{At, Place},
 };
 use super::{NOTE_EVERY, Outcome, Writer};
-use crate::log::{AppendError, Receipt};
+use crate::log::{AppendError, AppendOutcome, Receipt, Reply};
 use partita_core::Offset;
 use std::{collections::VecDeque, time::Instant};
 
@@ -65,9 +65,7 @@ impl Writer<'_> {
         if is_news {
             self.shared.published.publish(&mut self.rows);
         }
-        for (reply, answer) in self.replies.drain(..) {
-            let _ = reply.send(answer);
-        }
+        Reply::send_all(self.replies.drain(..));
         if is_news {
             self.shared.consumer.raise();
         }
@@ -85,7 +83,7 @@ impl Writer<'_> {
 }
 
 /// Lets the reservation go, and returns what the consumer is to see and who is to hear what.
-fn end(write: Write, outcome: Outcome) -> (Option<Row>, Reply, Result<Receipt, AppendError>) {
+fn end(write: Write, outcome: Outcome) -> (Option<Row>, Reply, AppendOutcome) {
     let Write { partition, key, value, reservation, reply, .. } = write;
     drop(reservation);
     let (offset, repeated, row) = match outcome {

@@ -86,7 +86,7 @@ impl Writer<'_> {
                 Op::Write(write) => {
                     records += 1;
                     bytes += write.weight();
-                    let _ = write.reply.send(Err(error.clone()));
+                    write.reply.send(Err(error.clone()));
                 }
                 Op::Commit(commit) => (commit.reply)(Err(error.to_string())),
             }

@@ -1,5 +1,6 @@
 //! The records of the journal of requests, and how what is known of a request is kept in the index.
 
+use crate::log::idempotency::Value;
 use partita_core::{ClaimId, Offset, RequestClaim, RequestDigest, RequestNote, RequestState};
 use partita_proto::v1::{Request, request::Kind};
 use prost::Message;
@@ -55,8 +56,8 @@ const CLAIMED: u8 = 1;
 const STORED: u8 = 2;
 
 /// A state as the index keeps it: a byte for its kind, then its fields, big-endian.
-pub(super) fn state_to_bytes(state: &RequestState) -> Box<[u8]> {
-    let mut bytes = Vec::with_capacity(49);
+pub(super) fn state_to_bytes(state: &RequestState) -> Value {
+    let mut bytes = Value::new();
     match state {
         RequestState::Free => bytes.push(FREE),
         RequestState::Claimed(RequestClaim { id, digest, from, at_ms }) => {
@@ -72,7 +73,7 @@ pub(super) fn state_to_bytes(state: &RequestState) -> Box<[u8]> {
             bytes.extend_from_slice(&offset.0.to_be_bytes());
         }
     }
-    bytes.into()
+    bytes
 }
 
 /// What `state_to_bytes` wrote.
