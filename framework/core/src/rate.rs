@@ -40,7 +40,13 @@ impl Rate {
     }
 
     fn cost(self, units: u64) -> Duration {
-        Duration::from_nanos((u128::from(units) * 1_000_000_000 / u128::from(self.per_second.max(1))) as u64)
+        const SECOND: u64 = 1_000_000_000;
+        let per_second = self.per_second.max(1);
+        let nanos = match units.checked_mul(SECOND) {
+            Some(units) => units / per_second,
+            None => (u128::from(units) * u128::from(SECOND) / u128::from(per_second)) as u64,
+        };
+        Duration::from_nanos(nanos)
     }
 }
 

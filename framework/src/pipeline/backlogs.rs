@@ -42,7 +42,8 @@ impl Backlogs {
     pub(crate) fn of(&self, partition: Partition) -> Option<Behind> {
         let behind = self.behind.read().unwrap_or_else(PoisonError::into_inner);
         let (seen, behind) = &*behind;
-        if seen.elapsed() > STALE { None } else { behind.get(partition.0 as usize).copied().flatten() }
+        let behind = behind.get(partition.0 as usize).copied().flatten()?;
+        (seen.elapsed() <= STALE).then_some(behind)
     }
 }
 

@@ -168,19 +168,24 @@ impl Caller {
 
     /// Charges bytes that have come, whatever became of them.
     pub(in super::super) fn charge(&self, bytes: u64) {
-        self.charge_now([0, bytes]);
-    }
-
-    /// Charges a task of many, which is not to wait.
-    pub(in super::super) fn charge_task(&self, bytes: u64) {
-        self.charge_now([1, bytes]);
-    }
-
-    fn charge_now(&self, units: [u64; 2]) {
         if self.has_rates() {
             let now = self.began.elapsed();
-            self.charge_to(&mut self.used(), now, units);
+            self.charge_to(&mut self.used(), now, [0, bytes]);
         }
+    }
+
+    /// Charges a task of many. 429 where it is to wait and cannot. Says whether the next one is to wait.
+    pub(in super::super) fn charge_task(&self, bytes: u64, can_wait: bool) -> Result<bool, Problem> {
+        if !self.has_rates() {
+            return Ok(false);
+        }
+        let (now, mut used) = (self.began.elapsed(), self.used());
+        if !can_wait && let Some(wait) = self.longest_wait(&used, now) {
+            drop(used);
+            return Err(self.too_often(wait));
+        }
+        self.charge_to(&mut used, now, [1, bytes]);
+        Ok(self.longest_wait(&used, now).is_some())
     }
 
     /// Says in an answer what is left.

@@ -9,6 +9,7 @@ use super::{
     attributes::{Attributes, LONGEST_VALUE, invalid},
     base64::{NotBase64, decode_in_place},
     escapes::unescape_in_place,
+    members::{self, has_escapes},
     nesting::check,
 };
 use partita_proto::v1::Envelope;
@@ -59,8 +60,11 @@ const NO_DATA: Data = Data { place: 0..0, escaped: false, base64: false };
 fn parse(document: &[u8], base: &Envelope) -> Result<Parsed, Refused> {
     let unknown = |why| Refused::from(malformed(why));
     let text = check(document, b'{').map_err(unknown)?;
-    let members: Members<'_> = serde_json::from_str(text).map_err(|error| unknown(error.to_string()))?;
-    let Members { mut attributes, data, wrong } = members;
+    let mut found = Members::default();
+    if members::for_each(text, |name, value| found.note(name, value)).is_none() {
+        found = serde_json::from_str(text).map_err(|error| unknown(error.to_string()))?;
+    }
+    let Members { mut attributes, data, wrong } = found;
     if let Some(problem) = wrong {
         return attributes.refused(None, problem);
     }
@@ -99,25 +103,25 @@ struct Members<'a> {
 /// The value of `data` or `data_base64`.
 #[derive(Clone, Copy)]
 struct Raw<'a> {
-    value: &'a RawValue,
+    value: &'a str,
     base64: bool,
 }
 
 impl Raw<'_> {
     fn is_null(&self) -> bool {
-        self.value.get() == "null"
+        self.value == "null"
     }
 
     /// `data` is its JSON text, or a string's bytes where its media type is not JSON.
     fn place(self, document: &str, is_json: bool) -> Result<Data, Problem> {
-        let raw = self.value.get();
+        let raw = self.value;
         let start = raw.as_ptr() as usize - document.as_ptr() as usize;
         let whole = start..start + raw.len();
         match raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')) {
             None if self.base64 => Err(invalid("data_base64 is not a string".into())),
             Some(inner) if self.base64 || !is_json => Ok(Data {
                 place: whole.start + 1..whole.end - 1,
-                escaped: inner.contains('\\'),
+                escaped: has_escapes(inner),
                 base64: self.base64,
             }),
             _ => Ok(Data { place: whole, ..NO_DATA }),
@@ -145,9 +149,7 @@ impl<'de> Visitor<'de> for MembersVisitor {
         // As it stands: one with escapes, or a long one, would be unescaped into memory of its own.
         while let Some(name) = map.next_key::<&RawValue>()? {
             let value: &RawValue = map.next_value()?;
-            if let Err(problem) = name_of(name.get()).and_then(|name| members.take(&name, value)) {
-                members.wrong.get_or_insert(problem);
-            }
+            members.note(name.get(), value.get());
         }
         Ok(members)
     }
@@ -167,11 +169,18 @@ impl<'a> Members<'a> {
         Ok(())
     }
 
-    fn take(&mut self, name: &str, value: &'a RawValue) -> Result<(), Problem> {
+    /// Takes a member in, or notes what is wrong with it.
+    fn note(&mut self, name: &str, value: &'a str) {
+        if let Err(problem) = name_of(name).and_then(|name| self.take(&name, value)) {
+            self.wrong.get_or_insert(problem);
+        }
+    }
+
+    fn take(&mut self, name: &str, value: &'a str) -> Result<(), Problem> {
         if let "data" | "data_base64" = name {
             return self.take_data(Raw { value, base64: name == "data_base64" });
         }
-        match attribute(name, value.get())? {
+        match attribute(name, value)? {
             Some(value) => self.attributes.set(name, value),
             None => Ok(()),
         }
@@ -189,7 +198,7 @@ fn name_of(raw: &str) -> Result<Cow<'_, str>, Problem> {
 /// What a string that has been parsed says.
 fn text_of(raw: &str) -> Result<Cow<'_, str>, Problem> {
     match raw.strip_prefix('"').and_then(|raw| raw.strip_suffix('"')) {
-        Some(plain) if !plain.contains('\\') => Ok(Cow::Borrowed(plain)),
+        Some(plain) if !has_escapes(plain) => Ok(Cow::Borrowed(plain)),
         _ => serde_json::from_str(raw).map(Cow::Owned).map_err(|error| malformed(error.to_string())),
     }
 }

@@ -13,6 +13,7 @@ mod failed;
 mod format;
 mod json;
 mod lines;
+mod members;
 mod nesting;
 mod outbox;
 mod post;

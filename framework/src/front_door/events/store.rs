@@ -22,7 +22,7 @@ use super::{
 };
 use crate::log::{AppendOutcome, NewRecord, Receipt, Replies};
 use bytes::Bytes;
-use futures_util::{StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
+use futures_util::{FutureExt, StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
 use partita_core::{Partition, partition_of};
 use partita_proto::v1::Envelope;
 use prost::Message;
@@ -36,6 +36,8 @@ use std::{
 
 /// The most entries of one request that have no result yet.
 const OPEN: usize = 1024;
+/// Entries that are taken before anything else is looked at.
+const AT_ONCE: usize = 32;
 /// How long it looks at nothing while its sender is slowed down.
 const LOOK: Duration = Duration::from_millis(500);
 /// After so long with nothing to read, what is answered is given out.
@@ -54,6 +56,8 @@ pub(super) struct Store<'a> {
     /// The request's own name.
     idempotency: Option<String>,
     caller: Option<Arc<Caller>>,
+    /// The next task is to wait, by its sender's rate.
+    is_ahead: bool,
     results: Results,
     /// The tasks that were begun and have no outcome, at most one of each key. Where one is here is its ticket.
     running: Slab<Running>,
@@ -79,7 +83,7 @@ struct Running {
     key: Bytes,
     id: String,
     size: u64,
-    _begun: Option<Begun>,
+    begun: Option<Begun>,
 }
 
 impl<'a> Store<'a> {
@@ -95,6 +99,7 @@ impl<'a> Store<'a> {
             base,
             idempotency,
             caller,
+            is_ahead: false,
             results,
             running: Slab::new(),
             preparing: FuturesUnordered::new(),
@@ -144,9 +149,8 @@ impl<'a> Store<'a> {
                     self.prepared(ticket, record);
                     pinched = false;
                 }
-                next = entries.next(&self.base), if may_read => match next {
-                    Ok(Some(entry)) => self.take(entry, matches!(entries, Entries::Document(_))),
-                    Ok(None) => ended = true,
+                next = entries.next(&self.base), if may_read => match self.take_some(next, &mut entries) {
+                    Ok(is_more) => ended = !is_more,
                     Err(problem) if problem.code == ProblemCode::OutOfMemoryBudget => {
                         pinched = !self.running.is_empty();
                         if !pinched {
@@ -178,6 +182,29 @@ impl<'a> Store<'a> {
         self.results.finish()
     }
 
+    /// Takes an entry, and some of those after it that are there already. `false`: that was the last.
+    fn take_some(
+        &mut self,
+        first: Result<Option<Entry>, Problem>,
+        entries: &mut Entries<'_>,
+    ) -> Result<bool, Problem> {
+        let is_document = matches!(entries, Entries::Document(_));
+        let mut next = Some(first);
+        for taken in 1.. {
+            match next.transpose()? {
+                Some(Some(entry)) => self.take(entry, is_document),
+                Some(None) => return Ok(false),
+                None => break,
+            }
+            if taken >= AT_ONCE || self.is_ahead || self.results.open() >= OPEN {
+                break;
+            }
+            // What is not there yet is asked for again, by somebody who waits for it.
+            next = entries.next(&self.base).now_or_never();
+        }
+        Ok(true)
+    }
+
     fn take(&mut self, entry: Entry, is_document: bool) {
         let place = self.results.place();
         match entry.and_then(|task| self.admit(task, is_document)) {
@@ -197,25 +224,21 @@ impl<'a> Store<'a> {
         }
     }
 
-    fn admit(&self, mut task: Task, is_document: bool) -> Entry {
+    fn admit(&mut self, mut task: Task, is_document: bool) -> Entry {
         match self.check(&mut task, is_document) {
             Ok(()) => Ok(task),
             Err(problem) => Err(Refused { id: id_of(task.head.id), key: Some(task.key), problem }),
         }
     }
 
-    fn check(&self, task: &mut Task, is_document: bool) -> Result<(), Problem> {
+    fn check(&mut self, task: &mut Task, is_document: bool) -> Result<(), Problem> {
         if self.failed.contains(&task.key) {
             return Err(earlier_failed());
         }
         let door = self.door;
         if let Some(caller) = &self.caller {
-            // A document is in memory as a whole: what is beyond its sender's rate does not wait there.
-            if is_document {
-                caller.check()?;
-            }
-            // Also what is refused came.
-            caller.charge_task(task.payload.len());
+            // Also what is refused came. A document is in memory as a whole: what is beyond its sender's rate does not wait there.
+            self.is_ahead = caller.charge_task(task.payload.len(), !is_document)?;
             caller.may_use(&task.key)?;
         }
         if task.payload.len() > door.max_task {
@@ -238,7 +261,7 @@ impl<'a> Store<'a> {
         let name = begun.as_ref().map(|begun| begun.key);
         let partition = partition_of(&key, door.log.partitions());
         let (id, size) = (head.id.clone(), payload.len());
-        let running = Running { place, partition, key: key.clone(), id, size, _begun: begun };
+        let running = Running { place, partition, key: key.clone(), id, size, begun };
         if let Some(problem) = refusal {
             return self.done(running, Err(problem));
         }
@@ -278,7 +301,9 @@ impl<'a> Store<'a> {
     }
 
     fn done(&mut self, running: Running, answer: Result<Receipt, Problem>) {
-        let Running { place, key, id, size, .. } = running;
+        let Running { place, key, id, size, begun, .. } = running;
+        // What waits behind it may bear the same name.
+        drop(begun);
         let id = id_of(id);
         let behind = self.behind.remove(&key).unwrap_or_default();
         match answer {
