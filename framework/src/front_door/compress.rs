@@ -104,7 +104,13 @@ fn sample_shrinks(payload: &[u8]) -> bool {
 
 fn compressed(received: Received, head: &Envelope) -> Received {
     let limit = worth(received.size);
-    let Ok(mut out) = Intake::growing(received.intake.budget(), head, limit) else { return received };
+    let mut out = match Intake::growing(received.intake.budget(), head, limit) {
+        Ok(out) => out,
+        Err(_) => return received,
+    };
+    if out.charge(received.intake.charged()).is_err() {
+        return received;
+    }
     match CONTEXT.with_borrow_mut(|context| stream(context, received.intake.payload(), &mut out)) {
         Some(()) => Received { intake: out, compression: Compression::Zstd, ..received },
         None => received,

@@ -31,6 +31,8 @@ pub(super) struct Intake {
     reservation: Reservation,
     /// The envelope's room in front of the payload.
     front: u64,
+    /// What goes with it elsewhere in memory.
+    beside: u64,
     capacity: u64,
     /// The most it ever held: memory that was used stays in use.
     most: u64,
@@ -63,6 +65,7 @@ impl Intake {
             buffer,
             reservation,
             front: whole - capacity,
+            beside: 0,
             capacity,
             most: 0,
             limit,
@@ -106,9 +109,16 @@ impl Intake {
         self.buffer.keep(0..0, &Envelope::default());
     }
 
-    /// Reserves more, for what goes with it until it is sealed.
+    /// Reserves more, for what goes with it.
     pub(super) fn charge(&mut self, more: u64) -> Result<(), Problem> {
-        self.budget.grow(&mut self.reservation, more)
+        self.budget.grow(&mut self.reservation, more)?;
+        self.beside += more;
+        Ok(())
+    }
+
+    /// What was charged.
+    pub(super) fn charged(&self) -> u64 {
+        self.beside
     }
 
     /// Changes the bytes where they are; `change` says how many are left.
@@ -138,7 +148,7 @@ impl Intake {
     /// The memory that `len` bytes in a buffer of `capacity` use.
     fn used(&self, capacity: u64, len: u64) -> u64 {
         let touched = if capacity <= WHOLE { capacity } else { len.next_multiple_of(STEP).min(capacity) };
-        self.front + touched
+        self.front + self.beside + touched
     }
 
     /// The bytes as they are, and the reservation that goes with them.

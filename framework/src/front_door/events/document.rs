@@ -12,7 +12,7 @@ use super::{
     },
     Entry, Refused, Task,
     attributes::{LONGEST_ID, LONGEST_VALUE, PREFIX, TRACE, invalid},
-    json, nesting,
+    json, members, nesting,
 };
 use crate::memory::Reservation;
 use bytes::{Buf, Bytes};
@@ -258,11 +258,22 @@ fn malformed_json(error: impl fmt::Display) -> Problem {
 
 fn json_places(whole: &[u8], places: &mut Places) -> Result<(), Problem> {
     let text = nesting::check(whole, b'[').map_err(malformed_json)?;
+    let base = text.as_ptr() as usize;
+    if let Some(plain) = members::for_each_object(text, |object| places.push(place_of(object, base))) {
+        return plain;
+    }
+    places.list.clear();
     let mut refused = None;
-    let visitor = PlacesVisitor { base: text.as_ptr() as usize, places, refused: &mut refused };
+    let visitor = PlacesVisitor { base, places, refused: &mut refused };
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let read = deserializer.deserialize_seq(visitor).and_then(|()| deserializer.end());
     read.map_err(|error| refused.unwrap_or_else(|| malformed_json(error)))
+}
+
+/// Where a part of a text that begins at `base` is.
+fn place_of(part: &str, base: usize) -> Range<usize> {
+    let start = part.as_ptr() as usize - base;
+    start..start + part.len()
 }
 
 /// Finds the elements of an array.
@@ -282,9 +293,7 @@ impl<'de> Visitor<'de> for PlacesVisitor<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         while let Some(element) = seq.next_element::<&'de RawValue>()? {
-            let text = element.get();
-            let start = text.as_ptr() as usize - self.base;
-            if let Err(problem) = self.places.push(start..start + text.len()) {
+            if let Err(problem) = self.places.push(place_of(element.get(), self.base)) {
                 *self.refused = Some(problem);
                 return Err(A::Error::custom("refused"));
             }

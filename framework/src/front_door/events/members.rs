@@ -1,29 +1,41 @@
-//! The members of a JSON object as they stand in its text.
+//! The members of a JSON object as they stand in its text, and the objects of an array.
 //!
-//! Most events are an object whose names and texts have no escapes: what those are is seen at a glance. A number, an array or an
-//! object among the values is serde_json's to read. Anything else is none of this file's business: the whole text is read by serde_json,
-//! which also says what is wrong with it.
+//! Most of an event are texts without escapes, and what those are is seen at a glance: any other value is serde_json's to read. What is
+//! no object is none of this file's business: the whole text is read by serde_json then, which also says what is wrong with it.
 
 use memchr::{memchr, memchr2};
 use serde_json::value::RawValue;
 
 /// Gives each member's name and value to `take`, a text with its quotes. `None`: the text has to be read in another way, whatever was
 /// given of it.
-pub(super) fn for_each<'a>(text: &'a str, mut take: impl FnMut(&'a str, &'a str)) -> Option<()> {
+pub(super) fn for_each<'a>(text: &'a str, take: impl FnMut(&'a str, &'a str)) -> Option<()> {
     let mut rest = Rest(text);
-    rest.skip(b'{')?;
-    if rest.skip(b'}').is_none() {
+    rest.object(take)?;
+    rest.is_at_end()
+}
+
+/// Gives each object of an array to `take`, as it stands in the text; ends where that fails. `None`: as above.
+pub(super) fn for_each_object<'a, E>(
+    text: &'a str,
+    mut take: impl FnMut(&'a str) -> Result<(), E>,
+) -> Option<Result<(), E>> {
+    let mut rest = Rest(text);
+    rest.skip(b'[')?;
+    if rest.skip(b']').is_none() {
         loop {
-            let name = rest.text()?;
-            rest.skip(b':')?;
-            take(name, rest.value()?);
+            rest.peek()?;
+            let before = rest.0;
+            rest.object(|_, _| ())?;
+            if let Err(error) = take(&before[..before.len() - rest.0.len()]) {
+                return Some(Err(error));
+            }
             if rest.skip(b',').is_none() {
-                rest.skip(b'}')?;
+                rest.skip(b']')?;
                 break;
             }
         }
     }
-    rest.peek().is_none().then_some(())
+    rest.is_at_end().map(Ok)
 }
 
 /// What was not looked at yet.
@@ -46,28 +58,45 @@ impl<'a> Rest<'a> {
         taken
     }
 
-    /// A text without escapes, and without what has to be escaped.
     fn text(&mut self) -> Option<&'a str> {
         if self.peek()? != b'"' {
             return None;
         }
         let inner = &self.0.as_bytes()[1..];
         let len = memchr2(b'"', b'\\', inner)?;
-        let is_plain =
-            inner[len] == b'"' && inner[..len].iter().fold(true, |plain, byte| plain & (*byte >= b' '));
-        is_plain.then(|| self.take(len + 2))
+        let has_controls = inner[..len].iter().fold(false, |has, byte| has | (*byte < b' '));
+        if inner[len] == b'"' && !has_controls { Some(self.take(len + 2)) } else { self.raw() }
+    }
+
+    /// A value as serde_json finds it.
+    fn raw(&mut self) -> Option<&'a str> {
+        let mut values = serde_json::Deserializer::from_str(self.0).into_iter::<&RawValue>();
+        values.next()?.ok()?;
+        let len = values.byte_offset();
+        Some(self.take(len))
+    }
+
+    fn object(&mut self, mut take: impl FnMut(&'a str, &'a str)) -> Option<()> {
+        self.skip(b'{')?;
+        if self.skip(b'}').is_some() {
+            return Some(());
+        }
+        loop {
+            let name = self.text()?;
+            self.skip(b':')?;
+            take(name, self.value()?);
+            if self.skip(b',').is_none() {
+                return self.skip(b'}');
+            }
+        }
+    }
+
+    fn is_at_end(&mut self) -> Option<()> {
+        self.peek().is_none().then_some(())
     }
 
     fn value(&mut self) -> Option<&'a str> {
-        match self.peek()? {
-            b'"' => self.text(),
-            _ => {
-                let mut values = serde_json::Deserializer::from_str(self.0).into_iter::<&RawValue>();
-                values.next()?.ok()?;
-                let len = values.byte_offset();
-                Some(self.take(len))
-            }
-        }
+        if self.peek()? == b'"' { self.text() } else { self.raw() }
     }
 }
 
@@ -93,32 +122,49 @@ mod tests {
         Some(raw.into_iter().map(|(name, value)| (name, value.get())).collect())
     }
 
+    fn objects(text: &str) -> Option<Vec<&str>> {
+        let mut objects = Vec::new();
+        let found = for_each_object(text, |object| {
+            objects.push(object);
+            Ok::<_, ()>(())
+        });
+        found.map(|_| objects)
+    }
+
     fn is_the_same(text: &str) {
-        let Some(members) = members(text) else { return };
-        let members: BTreeMap<_, _> =
-            members.into_iter().map(|(name, value)| (name[1..name.len() - 1].to_owned(), value)).collect();
-        assert_eq!(Some(members), by_serde(text), "{text}");
+        if let Some(members) = members(text) {
+            let members: BTreeMap<String, &str> = members
+                .into_iter()
+                .map(|(name, value)| (serde_json::from_str(name).unwrap(), value))
+                .collect();
+            assert_eq!(Some(members), by_serde(text), "{text}");
+        }
+        if let Some(objects) = objects(text) {
+            let raw: Vec<&RawValue> = serde_json::from_str(text).unwrap();
+            assert_eq!(objects, raw.iter().map(|raw| raw.get()).collect::<Vec<_>>(), "{text}");
+        }
     }
 
     #[test]
-    fn plain_members_are_found_as_they_stand() {
-        let text = " {\"a\" :\"x\u{e9}\\u007f\" , \"b\":[1, {\"c\":\"\\\"\"}],\n\"d\":-1.5e3,\"e\":true,\"f\":null, \"g\": {}}\r\n";
-        assert_eq!(members(text), None, "a text with an escape");
-        let text = text.replace("\\u007f", "\u{7f}");
+    fn members_are_found_as_they_stand() {
+        let text = " {\"a\" :\"x\u{e9}\u{7f}\" , \"b\":[1, {\"c\":\"\\\"\"}],\n\"d\":-1.5e3,\"e\":true,\"\\u0066\":null, \"g\": {},\"h\":\"\\\"\"}\r\n";
         let expected = [
             ("\"a\"", "\"x\u{e9}\u{7f}\""),
             ("\"b\"", "[1, {\"c\":\"\\\"\"}]"),
             ("\"d\"", "-1.5e3"),
             ("\"e\"", "true"),
-            ("\"f\"", "null"),
+            ("\"\\u0066\"", "null"),
             ("\"g\"", "{}"),
+            ("\"h\"", "\"\\\"\""),
         ];
-        assert_eq!(members(&text), Some(expected.to_vec()));
+        assert_eq!(members(text), Some(expected.to_vec()));
         assert_eq!(members(" { } "), Some(Vec::new()));
+        assert_eq!(objects(" [ ] "), Some(Vec::new()));
+        assert_eq!(objects(" [ {\"a\":[{}] } ,\n{}]\n"), Some(vec!["{\"a\":[{}] }", "{}"]));
     }
 
     #[test]
-    fn what_is_not_plain_or_not_json_is_left_to_others() {
+    fn what_is_no_object_is_left_to_others() {
         for text in [
             "",
             "{",
@@ -137,13 +183,12 @@ mod tests {
             "{\"a\":tru}",
             "{\"a\":[}",
             "{\"a\":\"\n\"}",
-            "{\"a\":\"\\u0041\"}",
-            "{\"\\u0061\":1}",
             "{\"a\":\"\\q\"}",
             "\u{a0}{\"a\":1}",
             "{\"a\":1}\u{b}",
         ] {
             assert_eq!(members(text), None, "{text:?}");
+            assert_eq!(objects(&format!("[{text}]")).filter(|_| !text.is_empty()), None, "{text:?}");
         }
     }
 
@@ -154,10 +199,12 @@ mod tests {
         #[test]
         fn it_is_what_serde_json_finds(
             pairs in prop::collection::btree_map("[a-c\u{e9}]{0,3}", "[\"{}\\[\\]:,\\\\ \n\u{1}a-c0-9.+-]{0,12}|true|null|\"[ -!#-~\u{e9}]{0,8}\"|[0-9]{1,3}", 0..5),
-            cut in any::<prop::sample::Index>(), put in prop::option::of("[\"{}:,\\\\ \n0]")
+            in_array in any::<bool>(), cut in any::<prop::sample::Index>(), put in prop::option::of("[\"{}:,\\\\ \n0]")
         ) {
             let pairs: Vec<_> = pairs.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
-            let mut text = format!("{{{}}}", pairs.join(","));
+            let object = format!("{{{}}}", pairs.join(","));
+            is_the_same(&object);
+            let mut text = if in_array { format!("[{object},{{}} , {object}]") } else { object };
             is_the_same(&text);
             if let Some(put) = put {
                 let at = cut.index(text.len() + 1);

@@ -374,7 +374,10 @@ async fn store(door: Arc<Door>, ask: Ask, source: Source, outbox: Outbox, began:
         Source::Document(document) => (store.run(Entries::Document(document)).await, None),
         Source::Lines(mut body) => {
             let counts = match Decoded::new(&mut body, ask.coding, &door.budget) {
-                Ok(decoded) => store.run(Entries::Lines(Lines::new(decoded, &door.budget, limit))).await,
+                Ok(decoded) => {
+                    let lines = Lines::new(decoded, &door.budget, limit);
+                    store.run(Entries::Lines(Box::new(lines))).await
+                }
                 Err(problem) => Some(store.give_up(&problem)),
             };
             (counts, Some(body))

@@ -20,7 +20,7 @@ use super::{
     outbox::Outbox,
     results::{Counts, Results},
 };
-use crate::log::{AppendOutcome, NewRecord, Receipt, Replies};
+use crate::log::{AppendOutcome, IdempotencyKey, NewRecord, Receipt, Replies};
 use bytes::Bytes;
 use futures_util::{FutureExt, StreamExt, future::LocalBoxFuture, stream::FuturesUnordered};
 use partita_core::{Partition, partition_of};
@@ -28,7 +28,7 @@ use partita_proto::v1::Envelope;
 use prost::Message;
 use slab::Slab;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, VecDeque, hash_map},
     future::poll_fn,
     sync::Arc,
     time::{Duration, Instant},
@@ -36,6 +36,8 @@ use std::{
 
 /// The most entries of one request that have no result yet.
 const OPEN: usize = 1024;
+/// What an entry takes beside its bytes and its texts while it waits, about.
+const ENTRY: u64 = 512;
 /// Entries that are taken before anything else is looked at.
 const AT_ONCE: usize = 32;
 /// How long it looks at nothing while its sender is slowed down.
@@ -46,7 +48,7 @@ const IDLE: Duration = Duration::from_millis(20);
 /// Where the entries come from.
 pub(super) enum Entries<'a> {
     Document(Document),
-    Lines(Lines<'a>),
+    Lines(Box<Lines<'a>>),
 }
 
 /// One request's tasks.
@@ -71,9 +73,22 @@ pub(super) struct Store<'a> {
     failed: Failed,
 }
 
+/// A task that waits for its turn.
 struct Waiting {
     place: u64,
-    task: Task,
+    partition: Partition,
+    key: Bytes,
+    id: String,
+    size: u64,
+    name: Option<IdempotencyKey>,
+    work: Work,
+}
+
+/// What there is of a task.
+enum Work {
+    /// A small one is made ready when it comes: then nothing is left to do when its turn does.
+    Record(NewRecord),
+    Payload(Box<(Envelope, Received)>),
 }
 
 /// A task that was begun.
@@ -207,10 +222,13 @@ impl<'a> Store<'a> {
 
     fn take(&mut self, entry: Entry, is_document: bool) {
         let place = self.results.place();
-        match entry.and_then(|task| self.admit(task, is_document)) {
-            Ok(task) => match self.behind.get_mut(&task.key) {
-                Some(behind) => behind.push_back(Waiting { place, task }),
-                None => self.start(place, task),
+        match entry.and_then(|task| self.admit(place, task, is_document)) {
+            Ok(waiting) => match self.behind.entry(waiting.key.clone()) {
+                hash_map::Entry::Occupied(mut behind) => behind.get_mut().push_back(waiting),
+                hash_map::Entry::Vacant(behind) => {
+                    behind.insert(VecDeque::new());
+                    self.start(waiting);
+                }
             },
             Err(Refused { id, key, problem }) => {
                 self.refuse(place, id.as_deref(), &problem);
@@ -224,14 +242,27 @@ impl<'a> Store<'a> {
         }
     }
 
-    fn admit(&mut self, mut task: Task, is_document: bool) -> Entry {
-        match self.check(&mut task, is_document) {
-            Ok(()) => Ok(task),
-            Err(problem) => Err(Refused { id: id_of(task.head.id), key: Some(task.key), problem }),
+    fn admit(&mut self, place: u64, mut task: Task, is_document: bool) -> Result<Waiting, Refused> {
+        let door = self.door;
+        let partition = partition_of(&task.key, door.log.partitions());
+        let checked = self.check(&mut task, partition, is_document);
+        let Task { key, head, payload } = task;
+        if let Err(problem) = checked {
+            return Err(Refused { id: id_of(head.id), key: Some(key), problem });
         }
+        let own = self.idempotency.as_deref().map(|name| (name, place));
+        let name = idempotency::of_event(&key, &head, own);
+        let (id, size) = (head.id.clone(), payload.len());
+        let received = Received::plain(payload, None);
+        let work = if is_small(&received) {
+            Work::Record(record_at_once(door, key.clone(), head, received, name))
+        } else {
+            Work::Payload(Box::new((head, received)))
+        };
+        Ok(Waiting { place, partition, key, id, size, name, work })
     }
 
-    fn check(&mut self, task: &mut Task, is_document: bool) -> Result<(), Problem> {
+    fn check(&mut self, task: &mut Task, partition: Partition, is_document: bool) -> Result<(), Problem> {
         if self.failed.contains(&task.key) {
             return Err(earlier_failed());
         }
@@ -244,34 +275,32 @@ impl<'a> Store<'a> {
         if task.payload.len() > door.max_task {
             return Err(too_large(door.max_task));
         }
-        let partition = partition_of(&task.key, door.log.partitions());
         let health = (door.partition_health)(partition);
         admission::admit(door.is_draining(), (door.log_health)(), health, true)?;
         // Its attributes are memory too, as long as it waits for its turn.
-        task.payload.charge(2 * task.head.encoded_len() as u64)
+        task.payload.charge(ENTRY + 2 * task.head.encoded_len() as u64)
     }
 
-    fn start(&mut self, place: u64, task: Task) {
-        let Task { key, head, payload } = task;
-        self.behind.insert(key.clone(), VecDeque::new());
+    /// Begins a task whose key has no other running.
+    fn start(&mut self, waiting: Waiting) {
+        let Waiting { place, partition, key, id, size, name, work } = waiting;
         let door = self.door;
-        let own = self.idempotency.as_deref().map(|name| (name, place));
-        let begun = door.begin(idempotency::of_event(&key, &head, own));
-        let (begun, refusal) = begun.map_or_else(|problem| (None, Some(problem)), |begun| (begun, None));
-        let name = begun.as_ref().map(|begun| begun.key);
-        let partition = partition_of(&key, door.log.partitions());
-        let (id, size) = (head.id.clone(), payload.len());
+        let (begun, refusal) = match door.begin(name) {
+            Ok(begun) => (begun, None),
+            Err(problem) => (None, Some(problem)),
+        };
         let running = Running { place, partition, key: key.clone(), id, size, begun };
         if let Some(problem) = refusal {
             return self.done(running, Err(problem));
         }
         let ticket = self.running.insert(running);
-        let received = Received::plain(payload, None);
-        if is_small(&received) {
-            self.prepared(ticket, Ok(record_at_once(door, key, head, received, name)));
-        } else {
-            let record = record(door, key, head, received, name);
-            self.preparing.push(Box::pin(async move { (ticket, record.await) }));
+        match work {
+            Work::Record(record) => self.prepared(ticket, Ok(record)),
+            Work::Payload(payload) => {
+                let (head, received) = *payload;
+                let record = record(door, key, head, received, name);
+                self.preparing.push(Box::pin(async move { (ticket, record.await) }));
+            }
         }
     }
 
@@ -305,28 +334,22 @@ impl<'a> Store<'a> {
         // What waits behind it may bear the same name.
         drop(begun);
         let id = id_of(id);
-        let behind = self.behind.remove(&key).unwrap_or_default();
         match answer {
             Ok(receipt) => {
                 self.door.meter.stored(size, &receipt);
                 self.results.accepted(place, id.as_deref(), receipt);
-                self.go_on(behind);
+                match self.behind.get_mut(&key).and_then(VecDeque::pop_front) {
+                    Some(next) => self.start(next),
+                    None => drop(self.behind.remove(&key)),
+                }
             }
             Err(problem) => {
                 self.refuse(place, id.as_deref(), &problem);
                 self.failed.insert(&key, &self.door.budget);
-                for Waiting { place, task } in behind {
-                    self.refuse(place, id_of(task.head.id).as_deref(), &earlier_failed());
+                for Waiting { place, id, .. } in self.behind.remove(&key).unwrap_or_default() {
+                    self.refuse(place, id_of(id).as_deref(), &earlier_failed());
                 }
             }
-        }
-    }
-
-    fn go_on(&mut self, mut behind: VecDeque<Waiting>) {
-        if let Some(Waiting { place, task }) = behind.pop_front() {
-            let key = task.key.clone();
-            self.start(place, task);
-            self.behind.insert(key, behind);
         }
     }
 
