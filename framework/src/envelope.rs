@@ -87,10 +87,15 @@ impl PayloadBuffer {
         &self.buffer[self.headroom..]
     }
 
-    /// Keeps only these bytes of the payload, behind the room for an envelope like `head`. Allocates only where that room is larger than
-    /// what is left out.
+    /// Keeps only these bytes of the payload, behind the room for an envelope like `head`. Where there is more room in front of them they stay
+    /// where they are. Allocates only where the room is larger than what is left out.
     pub fn keep(&mut self, range: Range<usize>, head: &Envelope) {
         let (start, len, headroom) = (self.headroom + range.start, range.len(), headroom(head));
+        if start >= headroom {
+            self.buffer.truncate(start + len);
+            self.headroom = start;
+            return;
+        }
         self.buffer.resize(self.buffer.len().max(headroom + len), 0);
         self.buffer.copy_within(start..start + len, headroom);
         self.buffer.truncate(headroom + len);
@@ -113,16 +118,17 @@ impl PayloadBuffer {
     /// buffer was made for.
     pub fn seal(mut self, head: &Envelope) -> Bytes {
         let payload_len = self.buffer.len() - self.headroom;
-        let mut prefix = Vec::with_capacity(self.headroom);
-        encode_prefix(head, payload_len, &mut prefix);
-        match self.headroom.checked_sub(prefix.len()) {
+        let len = record_len(head, payload_len);
+        match (self.headroom + payload_len).checked_sub(len) {
             Some(start) => {
-                self.buffer[start..self.headroom].copy_from_slice(&prefix);
+                encode_prefix(head, payload_len, &mut &mut self.buffer[start..self.headroom]);
                 self.buffer.freeze().slice(start..)
             }
             None => {
-                prefix.extend_from_slice(self.payload());
-                prefix.into()
+                let mut record = Vec::with_capacity(len);
+                encode_prefix(head, payload_len, &mut record);
+                record.extend_from_slice(self.payload());
+                record.into()
             }
         }
     }
@@ -134,7 +140,7 @@ fn headroom(head: &Envelope) -> usize {
     head.encoded_len() + 3 * (1 + VARINT)
 }
 
-fn encode_prefix(head: &Envelope, payload_len: usize, out: &mut Vec<u8>) {
+fn encode_prefix(head: &Envelope, payload_len: usize, out: &mut impl BufMut) {
     debug_assert!(head.payload.is_empty());
     head.encode_raw(out);
     if payload_len > 0 {
@@ -145,7 +151,8 @@ fn encode_prefix(head: &Envelope, payload_len: usize, out: &mut Vec<u8>) {
 
 /// The size of the record that `head` and a stored payload of `payload_len` bytes make.
 pub fn record_len(head: &Envelope, payload_len: usize) -> usize {
-    head.encoded_len() + 1 + encoded_len_varint(payload_len as u64) + payload_len
+    let field = if payload_len > 0 { 1 + encoded_len_varint(payload_len as u64) } else { 0 };
+    head.encoded_len() + field + payload_len
 }
 
 /// Reads a record's envelope and refuses a payload above `max_task` bytes. The payload stays as it is stored.
@@ -210,10 +217,26 @@ mod tests {
             buffer.extend(&body);
             head.payload_size = body.len() as u64;
             let record = buffer.seal(&head);
-            prop_assert!(record.len() <= record_len(&head, body.len()));
+            prop_assert_eq!(record.len(), record_len(&head, body.len()));
             let mut envelope = decode(record, 5000).unwrap();
             prop_assert_eq!(&envelope.id, &id);
             prop_assert_eq!(payload(&mut envelope).unwrap(), body);
+        }
+
+        #[test]
+        fn what_is_kept_of_a_document_is_sealed_wherever_it_lies(
+            id in ".{0,40}", body in prop::collection::vec(any::<u8>(), 0..300), from in any::<prop::sample::Index>(), len in any::<prop::sample::Index>()
+        ) {
+            let from = from.index(body.len() + 1);
+            let kept = from..from + len.index(body.len() - from + 1);
+            let mut buffer = PayloadBuffer::new(&Envelope::default(), body.len());
+            buffer.extend(&body);
+            let head = Envelope { payload_size: kept.len() as u64, ..head(&id) };
+            buffer.keep(kept.clone(), &head);
+            prop_assert_eq!(buffer.payload(), &body[kept.clone()]);
+            let mut envelope = decode(buffer.seal(&head), 300).unwrap();
+            prop_assert_eq!(&envelope.id, &id);
+            prop_assert_eq!(&payload(&mut envelope).unwrap()[..], &body[kept]);
         }
 
         #[test]

@@ -178,7 +178,7 @@ fn merge_all(mut generations: Generations, merges: &Receiver<Arc<Merge>>, news: 
         };
         is_tidy = false;
         let mut entries: Vec<_> = merge.entries.iter().map(|(key, value)| (*key, &value[..])).collect();
-        entries.sort_unstable_by_key(|(key, _)| *key);
+        entries.sort_unstable_by_key(|(key, _)| u128::from_be_bytes(key.0));
         while let Err(error) = generations.merge(&entries, &merge.position) {
             tracing::warn!(%error, "idempotency keys could not be written to their index; it is tried again");
             if let Err(RecvTimeoutError::Disconnected) = merges.recv_timeout(TRY_AGAIN) {
