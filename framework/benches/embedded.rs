@@ -10,7 +10,7 @@ use futures_util::future::{BoxFuture, join_all};
 use partita::{
     config::EmbeddedConfig,
     core::{DeliveryLimits, Partition},
-    log::{Idempotency, IdempotencyKey, NewRecord, PayloadDigest, TaskLog, embedded::EmbeddedLog},
+    log::{Idempotency, IdempotencyKey, NewRecord, TaskLog, embedded::EmbeddedLog},
 };
 use std::{
     cell::RefCell,
@@ -68,7 +68,7 @@ fn main() {
                 let number = appended.fetch_add(1, Ordering::Relaxed);
                 let idempotency = idempotent.then(|| Idempotency {
                     key: IdempotencyKey::of_request(b"key-12345", "bench", number),
-                    digest: PayloadDigest::of(&value),
+                    digest: log.payload_hash().of(&value),
                 });
                 let key = Bytes::from_static(b"key-12345");
                 let record = NewRecord { key, value, reservation: None, idempotency };

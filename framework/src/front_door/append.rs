@@ -7,7 +7,7 @@ use super::{
     problem::{Problem, ProblemCode},
     receive::Received,
 };
-use crate::log::{AppendError, Idempotency, IdempotencyKey, NewRecord, NotWritten, Receipt};
+use crate::log::{AppendError, Idempotency, IdempotencyKey, NewRecord, NotWritten, PayloadHash, Receipt};
 use actix_web::web;
 use bytes::Bytes;
 use partita_core::Partition;
@@ -43,7 +43,7 @@ pub(super) fn record_at_once(
     received: Received,
     name: Option<IdempotencyKey>,
 ) -> NewRecord {
-    let received = if name.is_some() { received.digested() } else { received };
+    let received = if name.is_some() { received.digested(door.log.payload_hash()) } else { received };
     let received = door.compressor.compress_at_once(received, &head);
     sealed(key, head, received, name)
 }
@@ -59,7 +59,7 @@ pub(super) async fn record(
     if is_small(&received) {
         return Ok(record_at_once(door, key, head, received, name));
     }
-    let received = if name.is_some() { digested(received).await? } else { received };
+    let received = if name.is_some() { digested(received, door.log.payload_hash()).await? } else { received };
     let received = door.compressor.compress(received, &head).await?;
     Ok(sealed(key, head, received, name))
 }
@@ -73,12 +73,12 @@ fn sealed(key: Bytes, mut head: Envelope, received: Received, name: Option<Idemp
     NewRecord { key, value, reservation: Some(reservation), idempotency }
 }
 
-async fn digested(received: Received) -> Result<Received, Problem> {
+async fn digested(received: Received, hash: PayloadHash) -> Result<Received, Problem> {
     if received.digest.is_some() || received.size < LARGE {
-        return Ok(received.digested());
+        return Ok(received.digested(hash));
     }
     let broken = |_| Problem::new(ProblemCode::Internal, "the payload could not be looked at");
-    web::block(move || received.digested()).await.map_err(broken)
+    web::block(move || received.digested(hash)).await.map_err(broken)
 }
 
 /// What the log's refusal is to the task's sender.

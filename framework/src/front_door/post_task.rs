@@ -17,7 +17,7 @@ use super::{
     refuse::refuse,
     request_id::{RequestId, X_REQUEST_ID},
 };
-use crate::log::{PayloadHash, Receipt};
+use crate::log::Receipt;
 use actix_web::{
     HttpRequest, HttpResponse,
     body::BoxBody,
@@ -113,7 +113,7 @@ struct Accepted {
 async fn accept(door: &Door, request: &HttpRequest, body: &mut RequestBody) -> Result<Accepted, Problem> {
     let task = Admitted::new(door, request.uri().path(), request.headers(), body.declared())?;
     let begun = door.begin(task.idempotency)?;
-    let hash = begun.as_ref().map(|_| PayloadHash::default());
+    let hash = begun.as_ref().map(|_| door.log.payload_hash());
     task.caller.as_ref().map_or(Ok(()), |caller| caller.admit())?;
     let received = receive(body, task.coding, &task.head, &door.budget, door.max_task, hash).await;
     if let Some(caller) = &task.caller {

@@ -32,8 +32,8 @@ impl Received {
     }
 
     /// With its payload's digest, which is made now where it was not made on the way.
-    pub(super) fn digested(self) -> Self {
-        let digest = self.digest.unwrap_or_else(|| PayloadDigest::of(self.intake.payload()));
+    pub(super) fn digested(self, hash: PayloadHash) -> Self {
+        let digest = self.digest.unwrap_or_else(|| hash.of(self.intake.payload()));
         Self { digest: Some(digest), ..self }
     }
 }

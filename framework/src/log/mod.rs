@@ -54,6 +54,11 @@ pub trait TaskLog: Send + Sync + 'static {
         Box::pin(outcome)
     }
 
+    /// Begins to digest a payload, for [`Idempotency::digest`]: all appends to one log do it in the same way, for as long as it exists.
+    fn payload_hash(&self) -> PayloadHash {
+        PayloadHash::default()
+    }
+
     /// Adds a record to the partition's parking journal, as durably and in the same way as `append` does. The receipt's offset is the
     /// record's [`Position`].
     fn park(&self, partition: Partition, record: ParkedRecord) -> AppendFuture;

@@ -3,7 +3,7 @@
 use super::Running;
 use crate::{
     envelope::PayloadBuffer,
-    log::{AppendError, Idempotency, IdempotencyKey, NewRecord, NotWritten, PayloadDigest, Receipt},
+    log::{AppendError, Idempotency, IdempotencyKey, NewRecord, NotWritten, Receipt},
 };
 use bytes::Bytes;
 use partita_core::partition_of;
@@ -70,7 +70,7 @@ impl Running {
         buffer.extend(&task.payload);
         let idempotency = task.idempotency_key.map(|name| Idempotency {
             key: IdempotencyKey::of_request(key.as_bytes(), &name, 0),
-            digest: PayloadDigest::of(&task.payload),
+            digest: self.shared.log.payload_hash().of(&task.payload),
         });
         Ok(NewRecord {
             key: Bytes::copy_from_slice(key.as_bytes()),

@@ -28,7 +28,7 @@ use super::{
     store::{Entries, Store},
 };
 use crate::{
-    log::{IdempotencyKey, PayloadHash, Receipt},
+    log::{IdempotencyKey, Receipt},
     memory::Reservation,
 };
 use actix_web::{
@@ -216,7 +216,7 @@ async fn binary(
 ) -> Result<Stored, Problem> {
     let (key, head) = binary::event(headers, &ask.base)?;
     let begun = ask.begin(door, &key, &head)?;
-    let hash = begun.as_ref().map(|_| PayloadHash::default());
+    let hash = begun.as_ref().map(|_| door.log.payload_hash());
     let received = receive(body, ask.coding, &head, &door.budget, door.max_task, hash).await;
     ask.charge(received.as_ref().ok().map(|received| received.size), body);
     store_one(door, &ask, key, head, received?, begun).await

@@ -32,7 +32,7 @@ pub use consumer::EmbeddedConsumer;
 
 use super::{
     AppendFuture, BacklogFuture, CommittedFuture, ExtentFuture, JournalFuture, JournalRead, LogHealth,
-    NewRecord, NotWritten, ParkedRecord, Reach, ReadError, Reply, TaskLog, lock::DirLock,
+    NewRecord, NotWritten, ParkedRecord, PayloadHash, Reach, ReadError, Reply, TaskLog, lock::DirLock,
 };
 use crate::{Error, config::EmbeddedConfig};
 use futures_util::future::BoxFuture;
@@ -65,6 +65,7 @@ pub struct Opened {
 pub struct EmbeddedLog {
     shared: Arc<Shared>,
     topic_id: String,
+    digest_key: [u64; 4],
     partitions: u32,
     lookup: Arc<Lookup>,
     _threads: Arc<Threads>,
@@ -115,6 +116,7 @@ impl EmbeddedLog {
         let log = Self {
             shared,
             topic_id: found.topic_id,
+            digest_key: found.digest_key,
             partitions: config.partitions,
             lookup: Arc::new(Lookup::new(config.dir.clone())),
             _threads: threads,
@@ -156,6 +158,10 @@ impl TaskLog for EmbeddedLog {
         let NewRecord { key, value, reservation, idempotency } = record;
         let since = Instant::now();
         self.write(Write { partition, key, value, parked: None, idempotency, reservation, reply, since });
+    }
+
+    fn payload_hash(&self) -> PayloadHash {
+        PayloadHash::keyed(self.digest_key)
     }
 
     /// Positions count all partitions together.

@@ -42,6 +42,8 @@ pub(super) struct Requests {
 
 /// A digest, a partition, an offset.
 const VALUE: usize = 16 + 4 + 8;
+/// In a partition's place: its request's digest is the log's own. Those of file versions before 4 were half of a SHA-256.
+const KEYED: u32 = 1 << 31;
 /// A key and its value: what the table's rows consist of.
 const ENTRY: usize = 16 + VALUE;
 
@@ -137,7 +139,7 @@ impl Requests {
     pub(super) fn stored(&mut self, idempotency: &Idempotency, partition: Partition, at: At) {
         let mut value = [0; VALUE];
         value[..16].copy_from_slice(&idempotency.digest.0);
-        value[16..20].copy_from_slice(&partition.0.to_le_bytes());
+        value[16..20].copy_from_slice(&(partition.0 | KEYED).to_le_bytes());
         value[20..].copy_from_slice(&at.offset.to_le_bytes());
         self.row.extend_from_slice(&idempotency.key.0);
         self.row.extend_from_slice(&value);
@@ -167,16 +169,16 @@ impl Requests {
 }
 
 fn judge(value: &[u8], digest: &PayloadDigest) -> Known {
-    match value.split_first_chunk::<16>() {
-        Some((stored, place)) if *stored == digest.0 => {
-            let offset = place.get(4..).and_then(|offset| offset.try_into().ok()).map(u64::from_le_bytes);
-            offset.map_or_else(
-                || refused(NotWritten::Away, "the index of idempotency keys is damaged"),
-                Known::Stored,
-            )
-        }
-        _ => refused(NotWritten::Reused, REUSED),
+    let Ok(value) = <&[u8; VALUE]>::try_from(value) else {
+        return refused(NotWritten::Away, "the index of idempotency keys is damaged");
+    };
+    let (stored, place) = value.split_at(16);
+    let partition = u32::from_le_bytes(std::array::from_fn(|byte| place[byte]));
+    // Of a former version's only the name can be compared.
+    if partition & KEYED != 0 && stored != digest.0 {
+        return refused(NotWritten::Reused, REUSED);
     }
+    Known::Stored(u64::from_le_bytes(std::array::from_fn(|byte| place[4 + byte])))
 }
 
 fn refused(code: NotWritten, reason: &str) -> Known {

@@ -86,6 +86,9 @@ const ADDITIONS: &[&str] = &[
     CREATE TABLE requests (seq INTEGER PRIMARY KEY, entries BLOB NOT NULL);
     INSERT INTO requests SELECT seq, CAST(key || value AS BLOB) FROM requests_one_by_one;
     DROP TABLE requests_one_by_one;
+    -- The secret that payloads are digested with.
+    ALTER TABLE meta ADD COLUMN digest_key BLOB NOT NULL DEFAULT x'';
+    UPDATE meta SET digest_key = randomblob(32);
 ",
 ];
 
@@ -93,6 +96,8 @@ const ADDITIONS: &[&str] = &[
 #[derive(Debug)]
 pub(super) struct Found {
     pub(super) topic_id: String,
+    /// What payloads are digested with.
+    pub(super) digest_key: [u64; 4],
     /// Grows with each opening.
     pub(super) generation: u32,
     pub(super) tail: Tail,
@@ -229,7 +234,12 @@ fn inspect(connection: &mut Connection, config: &EmbeddedConfig, path: &Path) ->
 fn read_state(connection: &Connection, topic_id: String, partitions: u32) -> Result<Found, rusqlite::Error> {
     connection.execute("UPDATE meta SET generation = generation + 1", [])?;
     forget_unfinished(connection)?;
-    let generation = connection.query_row("SELECT generation FROM meta", [], |row| row.get(0))?;
+    let (generation, digest_key): (u32, [u8; 32]) =
+        connection
+            .query_row("SELECT generation, digest_key FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let digest_key = std::array::from_fn(|word| {
+        u64::from_le_bytes(std::array::from_fn(|byte| digest_key[word * 8 + byte]))
+    });
     let tail = read_tail(connection, partitions)?;
     let mut offsets = vec![(0, 0); partitions as usize];
     let ends = lookup::ends(connection, partitions)?;
@@ -249,7 +259,7 @@ fn read_state(connection: &Connection, topic_id: String, partitions: u32) -> Res
         [],
         |row| row.get(0),
     )?;
-    Ok(Found { topic_id, generation, tail, offsets, journals, next_chunk: next_chunk as u64 })
+    Ok(Found { topic_id, digest_key, generation, tail, offsets, journals, next_chunk: next_chunk as u64 })
 }
 
 /// Deletes the chunks of values whose writing was cut short: nobody was told that they are there.

@@ -1,11 +1,11 @@
 use super::*;
-use crate::log::{Idempotency, IdempotencyKey, NotWritten, PayloadDigest};
+use crate::log::{Idempotency, IdempotencyKey, NotWritten, PayloadHash};
 use proptest::prelude::*;
 use std::collections::HashMap;
 
 fn request(name: u64, value: &Bytes) -> NewRecord {
     let key = IdempotencyKey::of_request(b"key", &name.to_string(), 0);
-    let idempotency = Some(Idempotency { key, digest: PayloadDigest::of(value) });
+    let idempotency = Some(Idempotency { key, digest: PayloadHash::default().of(value) });
     NewRecord { idempotency, ..record("key", value.clone()) }
 }
 
@@ -86,7 +86,7 @@ fn the_same_name_under_another_key_is_another_request() {
     for key in ["a", "b"] {
         let idempotency = Idempotency {
             key: IdempotencyKey::of_request(key.as_bytes(), "name", 0),
-            digest: PayloadDigest::of(b"x"),
+            digest: PayloadHash::default().of(b"x"),
         };
         let record = NewRecord { idempotency: Some(idempotency), ..record(key, "x") };
         assert!(!block_on(opened.log.append(Partition(0), record)).unwrap().repeated, "{key}");
@@ -125,12 +125,14 @@ fn requests_leave_the_log_for_the_index_and_are_known_all_the_same() {
     }
 }
 
-/// As version 3 wrote them: one row for each.
+/// As version 3 wrote them: one row for each, with another digest of the payload.
 const TO_VERSION_3: &str = "
     ALTER TABLE requests RENAME TO later;
     CREATE TABLE requests (seq INTEGER PRIMARY KEY, key BLOB NOT NULL, value BLOB NOT NULL);
-    INSERT INTO requests SELECT seq, substr(entries, 1, 16), substr(entries, 17) FROM later;
+    INSERT INTO requests
+        SELECT seq, substr(entries, 1, 16), CAST(randomblob(16) || x'00000000' || substr(entries, 37) AS BLOB) FROM later;
     DROP TABLE later;
+    ALTER TABLE meta DROP COLUMN digest_key;
     PRAGMA user_version = 3";
 
 #[test]
@@ -152,6 +154,13 @@ fn requests_of_a_file_of_the_third_version_are_known() {
         for name in 0..3 {
             assert_eq!(send(&opened.log, name), Receipt { repeated: true, ..first[name as usize] });
         }
+        let after = opened.log.append(Partition(0), request(3, &bytes(0, 10)));
+        assert_eq!(block_on(after).unwrap().offset.0, 3);
+        let another = block_on(opened.log.append(Partition(0), request(3, &bytes(1, 10))));
+        assert!(
+            matches!(another, Err(AppendError::NotWritten { code: NotWritten::Reused, .. })),
+            "{another:?}"
+        );
     }
 }
 
