@@ -54,10 +54,12 @@ pub(super) fn measure(setup: &Setup, row: &BatchRow) -> Result<Line> {
 
 /// Sends request after request over a few connections for so long.
 fn generate(format: Format, address: &str, token: &str, duration: Duration) -> Result<LoadReport> {
+    // Making them takes longer than sending them.
+    let bodies: Vec<_> = (0..CONNECTIONS).map(|number| Body::new(format, number)).collect();
     let start = Instant::now();
     let accepted = std::thread::scope(|scope| {
-        let client = |number| move || Body::new(format, number).send_until(start + duration, address, token);
-        let clients: Vec<_> = (0..CONNECTIONS).map(|number| scope.spawn(client(number))).collect();
+        let client = |body: Body| move || body.send_until(start + duration, address, token);
+        let clients: Vec<_> = bodies.into_iter().map(|body| scope.spawn(client(body))).collect();
         clients
             .into_iter()
             .map(|client| client.join().map_err(|_| anyhow::anyhow!("a client panicked"))?)
