@@ -52,11 +52,8 @@ impl Compressor {
         Self { min, threads: Semaphore::new(cores) }
     }
 
-    /// The payload as it is to be stored: compressed, or as it was where that is not worth it.
+    /// The payload as it is to be stored: compressed, or as it was where that is not worth it. For payloads above [`INLINE`].
     pub(super) async fn compress(&self, received: Received, head: &Envelope) -> Result<Received, Problem> {
-        if received.size <= INLINE {
-            return Ok(self.compress_at_once(received, head));
-        }
         if !self.wanted(&received, head) {
             return Ok(received);
         }
@@ -69,7 +66,7 @@ impl Compressor {
         web::block(move || compressed(received, &head)).await.map_err(|_| super::admission::draining())
     }
 
-    /// The same, here: for payloads up to [`INLINE`].
+    /// The same, here, for payloads up to [`INLINE`].
     pub(super) fn compress_at_once(&self, received: Received, head: &Envelope) -> Received {
         if self.wanted(&received, head) { compressed(received, head) } else { received }
     }

@@ -172,8 +172,25 @@ impl Turn {
 
     pub(super) async fn pause(&mut self) {
         if self.0 >= TURN {
-            self.0 = 0;
             tokio::task::yield_now().await;
+            // Not before: whoever only looks whether there is something drops the call while it yields, and the next one has to.
+            self.0 = 0;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+
+    #[tokio::test]
+    async fn a_turn_that_was_only_looked_at_is_still_given_up() {
+        let mut turn = Turn::default();
+        turn.spend(TURN as usize);
+        assert!(turn.pause().now_or_never().is_none());
+        assert!(turn.pause().now_or_never().is_none());
+        turn.pause().await;
+        assert!(turn.pause().now_or_never().is_some());
     }
 }

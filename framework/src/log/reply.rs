@@ -90,7 +90,10 @@ impl Replies {
     pub fn poll_all(&mut self, cx: &Context<'_>, arrived: &mut Vec<(u64, AppendOutcome)>) -> Poll<()> {
         let mut mail = self.0.lock();
         if mail.arrived.is_empty() {
-            mail.waker = Some(cx.waker().clone());
+            match &mut mail.waker {
+                Some(waker) => waker.clone_from(cx.waker()),
+                none => *none = Some(cx.waker().clone()),
+            }
             return Poll::Pending;
         }
         std::mem::swap(&mut mail.arrived, arrived);

@@ -21,8 +21,6 @@ use prost::{
     Message,
     encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field},
 };
-use serde::de::{Deserializer, Error as _, SeqAccess, Visitor};
-use serde_json::value::RawValue;
 use std::{fmt, ops::Range};
 
 /// The most tasks in one document. Lines have no such limit.
@@ -259,45 +257,9 @@ fn malformed_json(error: impl fmt::Display) -> Problem {
 fn json_places(whole: &[u8], places: &mut Places) -> Result<(), Problem> {
     let text = nesting::check(whole, b'[').map_err(malformed_json)?;
     let base = text.as_ptr() as usize;
-    if let Some(plain) = members::for_each_object(text, |object| places.push(place_of(object, base))) {
-        return plain;
-    }
-    places.list.clear();
-    let mut refused = None;
-    let visitor = PlacesVisitor { base, places, refused: &mut refused };
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let read = deserializer.deserialize_seq(visitor).and_then(|()| deserializer.end());
-    read.map_err(|error| refused.unwrap_or_else(|| malformed_json(error)))
-}
-
-/// Where a part of a text that begins at `base` is.
-fn place_of(part: &str, base: usize) -> Range<usize> {
-    let start = part.as_ptr() as usize - base;
-    start..start + part.len()
-}
-
-/// Finds the elements of an array.
-struct PlacesVisitor<'p> {
-    base: usize,
-    places: &'p mut Places,
-    /// Why it ended early, where it is not for the array.
-    refused: &'p mut Option<Problem>,
-}
-
-impl<'de> Visitor<'de> for PlacesVisitor<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        while let Some(element) = seq.next_element::<&'de RawValue>()? {
-            if let Err(problem) = self.places.push(place_of(element.get(), self.base)) {
-                *self.refused = Some(problem);
-                return Err(A::Error::custom("refused"));
-            }
-        }
-        Ok(())
-    }
+    members::for_each_element(text, |element| {
+        let start = element.as_ptr() as usize - base;
+        places.push(start..start + element.len())
+    })
+    .map_err(malformed_json)?
 }

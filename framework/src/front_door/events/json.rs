@@ -9,13 +9,11 @@ use super::{
     attributes::{Attributes, LONGEST_VALUE, invalid},
     base64::{NotBase64, decode_in_place},
     escapes::unescape_in_place,
-    members::{self, has_escapes},
+    members::{for_each, has_escapes},
     nesting::check,
 };
 use partita_proto::v1::Envelope;
-use serde::de::{Deserializer, MapAccess, Visitor};
-use serde_json::value::RawValue;
-use std::{borrow::Cow, fmt, ops::Range};
+use std::{borrow::Cow, ops::Range};
 
 /// Attributes that are strings.
 const TEXTS: [&str; 9] = [
@@ -60,11 +58,9 @@ const NO_DATA: Data = Data { place: 0..0, escaped: false, base64: false };
 fn parse(document: &[u8], base: &Envelope) -> Result<Parsed, Refused> {
     let unknown = |why| Refused::from(malformed(why));
     let text = check(document, b'{').map_err(unknown)?;
-    let mut found = Members::default();
-    if members::for_each(text, |name, value| found.note(name, value)).is_none() {
-        found = serde_json::from_str(text).map_err(|error| unknown(error.to_string()))?;
-    }
-    let Members { mut attributes, data, wrong } = found;
+    let mut members = Members::default();
+    for_each(text, |name, value| members.note(name, value)).map_err(unknown)?;
+    let Members { mut attributes, data, wrong } = members;
     if let Some(problem) = wrong {
         return attributes.refused(None, problem);
     }
@@ -126,32 +122,6 @@ impl Raw<'_> {
             }),
             _ => Ok(Data { place: whole, ..NO_DATA }),
         }
-    }
-}
-
-impl<'de: 'a, 'a> serde::Deserialize<'de> for Members<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_map(MembersVisitor)
-    }
-}
-
-struct MembersVisitor;
-
-impl<'de> Visitor<'de> for MembersVisitor {
-    type Value = Members<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a CloudEvent, which is an object")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members<'de>, A::Error> {
-        let mut members = Members::default();
-        // As it stands: one with escapes, or a long one, would be unescaped into memory of its own.
-        while let Some(name) = map.next_key::<&RawValue>()? {
-            let value: &RawValue = map.next_value()?;
-            members.note(name.get(), value.get());
-        }
-        Ok(members)
     }
 }
 

@@ -1,41 +1,36 @@
-//! The members of a JSON object as they stand in its text, and the objects of an array.
+//! The members of a JSON object and the elements of an array, as they stand in the text.
 //!
-//! Most of an event are texts without escapes, and what those are is seen at a glance: any other value is serde_json's to read. What is
-//! no object is none of this file's business: the whole text is read by serde_json then, which also says what is wrong with it.
+//! Most of an event are texts without escapes, and what those are is seen at a glance: any other value is serde_json's to read. It also says
+//! what is wrong with a text, where something is.
 
 use memchr::{memchr, memchr2};
+use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-/// Gives each member's name and value to `take`, a text with its quotes. `None`: the text has to be read in another way, whatever was
-/// given of it.
-pub(super) fn for_each<'a>(text: &'a str, take: impl FnMut(&'a str, &'a str)) -> Option<()> {
+/// Gives each member's name and value to `take`, a text with its quotes. What was given of a text that is no object counts for nothing.
+pub(super) fn for_each<'a>(text: &'a str, take: impl FnMut(&'a str, &'a str)) -> Result<(), String> {
     let mut rest = Rest(text);
-    rest.object(take)?;
-    rest.is_at_end()
+    rest.object(take).and_then(|()| rest.is_at_end()).ok_or_else(|| mistake_in(text))
 }
 
-/// Gives each object of an array to `take`, as it stands in the text; ends where that fails. `None`: as above.
-pub(super) fn for_each_object<'a, E>(
+/// Gives each element to `take`, until that fails. What was given of a text that is no array counts for nothing.
+pub(super) fn for_each_element<'a, E>(
     text: &'a str,
-    mut take: impl FnMut(&'a str) -> Result<(), E>,
-) -> Option<Result<(), E>> {
+    take: impl FnMut(&'a str) -> Result<(), E>,
+) -> Result<Result<(), E>, String> {
     let mut rest = Rest(text);
-    rest.skip(b'[')?;
-    if rest.skip(b']').is_none() {
-        loop {
-            rest.peek()?;
-            let before = rest.0;
-            rest.object(|_, _| ())?;
-            if let Err(error) = take(&before[..before.len() - rest.0.len()]) {
-                return Some(Err(error));
-            }
-            if rest.skip(b',').is_none() {
-                rest.skip(b']')?;
-                break;
-            }
-        }
+    match rest.array(take) {
+        Some(Ok(())) => rest.is_at_end().map(Ok).ok_or_else(|| mistake_in(text)),
+        Some(failed) => Ok(failed),
+        None => Err(mistake_in(text)),
     }
-    rest.is_at_end().map(Ok)
+}
+
+fn mistake_in(text: &str) -> String {
+    match serde_json::from_str::<IgnoredAny>(text) {
+        Ok(_) => "it is something else".into(),
+        Err(error) => error.to_string(),
+    }
 }
 
 /// What was not looked at yet.
@@ -91,6 +86,24 @@ impl<'a> Rest<'a> {
         }
     }
 
+    fn array<E>(&mut self, mut take: impl FnMut(&'a str) -> Result<(), E>) -> Option<Result<(), E>> {
+        self.skip(b'[')?;
+        if self.skip(b']').is_some() {
+            return Some(Ok(()));
+        }
+        loop {
+            let is_object = self.peek()? == b'{';
+            let before = self.0;
+            if is_object { self.object(|_, _| ()) } else { self.value().map(drop) }?;
+            if let Err(error) = take(&before[..before.len() - self.0.len()]) {
+                return Some(Err(error));
+            }
+            if self.skip(b',').is_none() {
+                return self.skip(b']').map(Ok);
+            }
+        }
+    }
+
     fn is_at_end(&mut self) -> Option<()> {
         self.peek().is_none().then_some(())
     }
@@ -113,7 +126,7 @@ mod tests {
 
     fn members(text: &str) -> Option<Vec<(&str, &str)>> {
         let mut members = Vec::new();
-        for_each(text, |name, value| members.push((name, value))).map(|()| members)
+        for_each(text, |name, value| members.push((name, value))).ok().map(|()| members)
     }
 
     /// What serde_json finds, each name once.
@@ -122,27 +135,22 @@ mod tests {
         Some(raw.into_iter().map(|(name, value)| (name, value.get())).collect())
     }
 
-    fn objects(text: &str) -> Option<Vec<&str>> {
-        let mut objects = Vec::new();
-        let found = for_each_object(text, |object| {
-            objects.push(object);
+    fn elements(text: &str) -> Option<Vec<&str>> {
+        let mut elements = Vec::new();
+        let found = for_each_element(text, |element| {
+            elements.push(element);
             Ok::<_, ()>(())
         });
-        found.map(|_| objects)
+        found.ok().map(|_| elements)
     }
 
     fn is_the_same(text: &str) {
-        if let Some(members) = members(text) {
-            let members: BTreeMap<String, &str> = members
-                .into_iter()
-                .map(|(name, value)| (serde_json::from_str(name).unwrap(), value))
-                .collect();
-            assert_eq!(Some(members), by_serde(text), "{text}");
-        }
-        if let Some(objects) = objects(text) {
-            let raw: Vec<&RawValue> = serde_json::from_str(text).unwrap();
-            assert_eq!(objects, raw.iter().map(|raw| raw.get()).collect::<Vec<_>>(), "{text}");
-        }
+        let members = members(text).map(|members| -> BTreeMap<String, &str> {
+            members.into_iter().map(|(name, value)| (serde_json::from_str(name).unwrap(), value)).collect()
+        });
+        assert_eq!(members, by_serde(text), "{text}");
+        let raw: Option<Vec<&RawValue>> = serde_json::from_str(text).ok();
+        assert_eq!(elements(text), raw.map(|raw| raw.iter().map(|raw| raw.get()).collect()), "{text}");
     }
 
     #[test]
@@ -159,12 +167,17 @@ mod tests {
         ];
         assert_eq!(members(text), Some(expected.to_vec()));
         assert_eq!(members(" { } "), Some(Vec::new()));
-        assert_eq!(objects(" [ ] "), Some(Vec::new()));
-        assert_eq!(objects(" [ {\"a\":[{}] } ,\n{}]\n"), Some(vec!["{\"a\":[{}] }", "{}"]));
+        assert_eq!(elements(" [ ] "), Some(Vec::new()));
+        assert_eq!(
+            elements(" [ {\"a\":[{}] } ,\n{}, 1,\"\\n\"]\n"),
+            Some(vec!["{\"a\":[{}] }", "{}", "1", "\"\\n\""])
+        );
+        let stopped = for_each_element("[1,2", |element| if element == "1" { Err(element) } else { Ok(()) });
+        assert_eq!(stopped, Ok(Err("1")));
     }
 
     #[test]
-    fn what_is_no_object_is_left_to_others() {
+    fn what_is_neither_is_refused() {
         for text in [
             "",
             "{",
@@ -188,14 +201,14 @@ mod tests {
             "{\"a\":1}\u{b}",
         ] {
             assert_eq!(members(text), None, "{text:?}");
-            assert_eq!(objects(&format!("[{text}]")).filter(|_| !text.is_empty()), None, "{text:?}");
+            assert_eq!(elements(&format!("[{text}")), None, "{text:?}");
         }
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(512))]
 
-        /// Whatever somebody sends: it is what serde_json finds, or nothing.
+        /// Whatever somebody sends.
         #[test]
         fn it_is_what_serde_json_finds(
             pairs in prop::collection::btree_map("[a-c\u{e9}]{0,3}", "[\"{}\\[\\]:,\\\\ \n\u{1}a-c0-9.+-]{0,12}|true|null|\"[ -!#-~\u{e9}]{0,8}\"|[0-9]{1,3}", 0..5),

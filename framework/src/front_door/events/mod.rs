@@ -8,6 +8,7 @@ mod attributes;
 mod base64;
 mod binary;
 mod document;
+mod entries;
 mod escapes;
 mod failed;
 mod format;

@@ -20,12 +20,13 @@ use super::{
     },
     Task, binary,
     document::{self, Document, PLACES},
+    entries::Entries,
     format::Format,
     json,
     lines::Lines,
     outbox::{First, Outbox},
     results::{Notation, Results},
-    store::{Entries, Store},
+    store::Store,
 };
 use crate::{
     log::{IdempotencyKey, Receipt},

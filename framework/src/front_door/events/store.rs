@@ -14,9 +14,8 @@ use super::{
         refuse::may_go_on,
     },
     Entry, Refused, Task,
-    document::Document,
+    entries::Entries,
     failed::Failed,
-    lines::Lines,
     outbox::Outbox,
     results::{Counts, Results},
 };
@@ -45,12 +44,6 @@ const LOOK: Duration = Duration::from_millis(500);
 /// After so long with nothing to read, what is answered is given out.
 const IDLE: Duration = Duration::from_millis(20);
 
-/// Where the entries come from.
-pub(super) enum Entries<'a> {
-    Document(Document),
-    Lines(Box<Lines<'a>>),
-}
-
 /// One request's tasks.
 pub(super) struct Store<'a> {
     door: &'a Door,
@@ -63,7 +56,7 @@ pub(super) struct Store<'a> {
     results: Results,
     /// The tasks that were begun and have no outcome, at most one of each key. Where one is here is its ticket.
     running: Slab<Running>,
-    /// Those of them that the log does not have yet: what is large is made ready elsewhere.
+    /// Those of them that the log does not have yet: what is large is made ready step by step.
     preparing: FuturesUnordered<LocalBoxFuture<'a, (usize, Result<NewRecord, Problem>)>>,
     replies: Replies,
     /// What was taken out of `replies`, to be gone through.
@@ -308,9 +301,8 @@ impl<'a> Store<'a> {
     fn prepared(&mut self, ticket: usize, record: Result<NewRecord, Problem>) {
         match record {
             Ok(record) => {
-                if let Some(running) = self.running.get(ticket) {
-                    self.door.log.submit(running.partition, record, self.replies.reply(ticket as u64));
-                }
+                let partition = self.running[ticket].partition;
+                self.door.log.submit(partition, record, self.replies.reply(ticket as u64));
             }
             Err(problem) => {
                 let running = self.running.remove(ticket);
@@ -356,29 +348,6 @@ impl<'a> Store<'a> {
     fn refuse(&mut self, place: u64, id: Option<&str>, problem: &Problem) {
         self.door.meter.not_stored(problem.code);
         self.results.refused(place, id, problem);
-    }
-}
-
-impl Entries<'_> {
-    async fn next(&mut self, base: &Envelope) -> Result<Option<Entry>, Problem> {
-        match self {
-            Self::Document(document) => document.next(base).await,
-            Self::Lines(lines) => lines.next(base).await,
-        }
-    }
-
-    /// Lets a sender whose body cannot be read any further come to its end.
-    async fn drain(&mut self) {
-        if let Self::Lines(lines) = self {
-            lines.drain().await;
-        }
-    }
-
-    fn skip(&mut self, problem: Problem) {
-        match self {
-            Self::Document(document) => document.skip(problem),
-            Self::Lines(lines) => lines.skip(problem),
-        }
     }
 }
 

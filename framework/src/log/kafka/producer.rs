@@ -36,6 +36,7 @@ use std::{
     thread,
     time::{Duration, Instant},
 };
+use tokio::runtime::Handle;
 
 /// The record header that says what a record of the parking topic says.
 pub(super) const PARKED_HEADER: &str = "partita-parked";
@@ -47,6 +48,8 @@ pub struct KafkaLog {
     /// On a thread of its own: a search may go through much.
     searches: Arc<Lookup>,
     max_task: u64,
+    /// Where an append that has to be negotiated goes on if its caller is in no runtime.
+    runtime: Option<Handle>,
 }
 
 /// The producers, each made at its first use.
@@ -149,7 +152,7 @@ impl KafkaLog {
             move || shared.keep_watch(watch, &alarms)
         })?;
         let (lookup, searches) = (Lookup::new(config, max_task), Arc::new(Lookup::new(config, max_task)));
-        Ok(Arc::new(Self { shared, lookup, searches, max_task }))
+        Ok(Arc::new(Self { shared, lookup, searches, max_task, runtime: Handle::try_current().ok() }))
     }
 
     /// Reads the journal of requests from now on, if there is one: not only from the first idempotent append on.
@@ -180,7 +183,7 @@ impl TaskLog for KafkaLog {
         self.shared.config.partitions
     }
 
-    /// With an idempotency key: within a Tokio runtime.
+    /// With an idempotency key: where there is a Tokio runtime, or was one when the log was made.
     fn submit(&self, partition: Partition, record: NewRecord, reply: Reply) {
         let Some(idempotency) = record.idempotency else {
             let NewRecord { key, value, reservation, .. } = record;
@@ -193,10 +196,10 @@ impl TaskLog for KafkaLog {
         self.read_requests();
         let (shared, lookup) = (self.shared.clone(), self.searches.clone());
         let append = Append { shared, lookup, partition, idempotency }.run(record);
-        match tokio::runtime::Handle::try_current() {
+        match Handle::try_current().ok().as_ref().or(self.runtime.as_ref()) {
             // It goes on where its caller is gone.
-            Ok(runtime) => drop(runtime.spawn(async move { reply.send(append.await) })),
-            Err(_) => {
+            Some(runtime) => drop(runtime.spawn(async move { reply.send(append.await) })),
+            None => {
                 let reason = "an append with an idempotency key is made within a Tokio runtime".into();
                 reply.send(Err(AppendError::NotWritten { code: NotWritten::Away, reason }));
             }

@@ -7,7 +7,7 @@ use super::super::{
     store::chunks_of,
 };
 use super::{Failed, Writer};
-use crate::log::{AppendError, LogHealth, NotWritten};
+use crate::log::{AppendError, LogHealth, NotWritten, Reply};
 use rusqlite::ErrorCode;
 use std::{
     sync::PoisonError,
@@ -86,11 +86,12 @@ impl Writer<'_> {
                 Op::Write(write) => {
                     records += 1;
                     bytes += write.weight();
-                    write.reply.send(Err(error.clone()));
+                    self.replies.push((write.reply, Err(error.clone())));
                 }
                 Op::Commit(commit) => (commit.reply)(Err(error.to_string())),
             }
         }
+        Reply::send_all(self.replies.drain(..));
         match error {
             AppendError::NotWritten { .. } => self.meters.not_written.increment(records as u64),
             AppendError::Unknown { .. } => self.meters.unknown.increment(records as u64),
