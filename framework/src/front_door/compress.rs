@@ -101,13 +101,9 @@ fn sample_shrinks(payload: &[u8]) -> bool {
 
 fn compressed(received: Received, head: &Envelope) -> Received {
     let limit = worth(received.size);
-    let mut out = match Intake::growing(received.intake.budget(), head, limit) {
-        Ok(out) => out,
-        Err(_) => return received,
-    };
-    if out.charge(received.intake.charged()).is_err() {
-        return received;
-    }
+    let room = Intake::growing(received.intake.budget(), head, limit)
+        .and_then(|mut room| room.charge(received.intake.charged()).map(|()| room));
+    let Ok(mut out) = room else { return received };
     match CONTEXT.with_borrow_mut(|context| stream(context, received.intake.payload(), &mut out)) {
         Some(()) => Received { intake: out, compression: Compression::Zstd, ..received },
         None => received,

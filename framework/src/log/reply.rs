@@ -19,7 +19,7 @@ pub struct Reply(Option<Way>);
 enum Way {
     One(oneshot::Sender<AppendOutcome>),
     /// With the append's ticket.
-    Many(Arc<Mailbox>, u64),
+    Many(Arc<Mailbox>, usize),
 }
 
 impl Reply {
@@ -43,7 +43,7 @@ impl Reply {
 
     /// Says many: neighbours that go to the same place go there together.
     pub fn send_all(replies: impl Iterator<Item = (Self, AppendOutcome)>) {
-        let mut together: Vec<(u64, AppendOutcome)> = Vec::new();
+        let mut together: Vec<(usize, AppendOutcome)> = Vec::new();
         let mut to: Option<Arc<Mailbox>> = None;
         for (mut reply, outcome) in replies {
             match reply.0.take() {
@@ -82,12 +82,12 @@ pub struct Replies(Arc<Mailbox>);
 
 impl Replies {
     /// A reply that arrives here under this ticket.
-    pub fn reply(&self, ticket: u64) -> Reply {
+    pub fn reply(&self, ticket: usize) -> Reply {
         Reply(Some(Way::Many(self.0.clone(), ticket)))
     }
 
     /// Moves all that have arrived into `arrived`, which is empty; waits for the first.
-    pub fn poll_all(&mut self, cx: &Context<'_>, arrived: &mut Vec<(u64, AppendOutcome)>) -> Poll<()> {
+    pub fn poll_all(&mut self, cx: &Context<'_>, arrived: &mut Vec<(usize, AppendOutcome)>) -> Poll<()> {
         let mut mail = self.0.lock();
         if mail.arrived.is_empty() {
             match &mut mail.waker {
@@ -106,7 +106,7 @@ struct Mailbox(Mutex<Mail>);
 
 #[derive(Debug, Default)]
 struct Mail {
-    arrived: Vec<(u64, AppendOutcome)>,
+    arrived: Vec<(usize, AppendOutcome)>,
     waker: Option<Waker>,
 }
 
@@ -116,7 +116,7 @@ impl Mailbox {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&self, outcomes: impl IntoIterator<Item = (u64, AppendOutcome)>) {
+    fn put(&self, outcomes: impl IntoIterator<Item = (usize, AppendOutcome)>) {
         let mut mail = self.lock();
         mail.arrived.extend(outcomes);
         let waker = mail.waker.take();
@@ -137,7 +137,7 @@ mod tests {
         Ok(Receipt::new(Partition(0), Offset(offset)))
     }
 
-    async fn all(replies: &mut Replies) -> Vec<(u64, AppendOutcome)> {
+    async fn all(replies: &mut Replies) -> Vec<(usize, AppendOutcome)> {
         let mut arrived = Vec::new();
         poll_fn(|cx| replies.poll_all(cx, &mut arrived)).await;
         arrived

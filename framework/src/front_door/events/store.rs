@@ -60,7 +60,7 @@ pub(super) struct Store<'a> {
     preparing: FuturesUnordered<LocalBoxFuture<'a, (usize, Result<NewRecord, Problem>)>>,
     replies: Replies,
     /// What was taken out of `replies`, to be gone through.
-    arrived: Vec<(u64, AppendOutcome)>,
+    arrived: Vec<(usize, AppendOutcome)>,
     /// For each key with a running task, what waits behind it.
     behind: HashMap<Bytes, VecDeque<Waiting>>,
     failed: Failed,
@@ -302,7 +302,7 @@ impl<'a> Store<'a> {
         match record {
             Ok(record) => {
                 let partition = self.running[ticket].partition;
-                self.door.log.submit(partition, record, self.replies.reply(ticket as u64));
+                self.door.log.submit(partition, record, self.replies.reply(ticket));
             }
             Err(problem) => {
                 let running = self.running.remove(ticket);
@@ -315,7 +315,7 @@ impl<'a> Store<'a> {
     fn settle(&mut self) {
         let mut arrived = std::mem::take(&mut self.arrived);
         for (ticket, outcome) in arrived.drain(..) {
-            let running = self.running.remove(ticket as usize);
+            let running = self.running.remove(ticket);
             self.done(running, outcome.map_err(not_appended));
         }
         self.arrived = arrived;
@@ -377,7 +377,7 @@ async fn pause(duration: Duration) {
 }
 
 /// Waits for replies, and takes all that have arrived.
-async fn next_of(replies: &mut Replies, arrived: &mut Vec<(u64, AppendOutcome)>) {
+async fn next_of(replies: &mut Replies, arrived: &mut Vec<(usize, AppendOutcome)>) {
     poll_fn(|cx| replies.poll_all(cx, arrived)).await;
 }
 

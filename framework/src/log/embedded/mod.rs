@@ -65,7 +65,7 @@ pub struct Opened {
 pub struct EmbeddedLog {
     shared: Arc<Shared>,
     topic_id: String,
-    digest_key: [u64; 4],
+    digest_key: [u8; 32],
     partitions: u32,
     lookup: Arc<Lookup>,
     _threads: Arc<Threads>,
@@ -161,7 +161,7 @@ impl TaskLog for EmbeddedLog {
     }
 
     fn payload_hash(&self) -> PayloadHash {
-        PayloadHash::keyed(self.digest_key)
+        PayloadHash::keyed(&self.digest_key)
     }
 
     /// Positions count all partitions together.

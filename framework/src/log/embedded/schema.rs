@@ -97,7 +97,7 @@ const ADDITIONS: &[&str] = &[
 pub(super) struct Found {
     pub(super) topic_id: String,
     /// What payloads are digested with.
-    pub(super) digest_key: [u64; 4],
+    pub(super) digest_key: [u8; 32],
     /// Grows with each opening.
     pub(super) generation: u32,
     pub(super) tail: Tail,
@@ -234,12 +234,9 @@ fn inspect(connection: &mut Connection, config: &EmbeddedConfig, path: &Path) ->
 fn read_state(connection: &Connection, topic_id: String, partitions: u32) -> Result<Found, rusqlite::Error> {
     connection.execute("UPDATE meta SET generation = generation + 1", [])?;
     forget_unfinished(connection)?;
-    let (generation, digest_key): (u32, [u8; 32]) =
+    let (generation, digest_key) =
         connection
             .query_row("SELECT generation, digest_key FROM meta", [], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let digest_key = std::array::from_fn(|word| {
-        u64::from_le_bytes(std::array::from_fn(|byte| digest_key[word * 8 + byte]))
-    });
     let tail = read_tail(connection, partitions)?;
     let mut offsets = vec![(0, 0); partitions as usize];
     let ends = lookup::ends(connection, partitions)?;

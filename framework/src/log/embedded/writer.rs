@@ -3,6 +3,7 @@
 //! There is no linger: one client's append is written at once, and while that is being synced the next group gathers by itself.
 
 mod answer;
+mod meters;
 mod trouble;
 
 use super::{
@@ -16,11 +17,8 @@ use super::{
     shared::Shared,
     store::{At, Place, Store, chunks_of},
 };
-use crate::{
-    log::{AppendError, AppendOutcome, LogHealth, Reply},
-    metrics as names,
-};
-use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
+use crate::log::{AppendError, AppendOutcome, LogHealth, Reply};
+use meters::Meters;
 use rusqlite::Connection;
 use std::{
     collections::VecDeque,
@@ -394,29 +392,4 @@ impl Writer<'_> {
 
 fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64)
-}
-
-struct Meters {
-    ok: Counter,
-    not_written: Counter,
-    unknown: Counter,
-    latency: Histogram,
-    deletion: Histogram,
-    queue_records: Gauge,
-    queue_bytes: Gauge,
-}
-
-impl Meters {
-    fn new(topic: &'static str) -> Self {
-        let outcome = |outcome: &'static str| counter!(names::PRODUCER_DELIVERIES_TOTAL, "topic" => topic, "outcome" => outcome);
-        Self {
-            ok: outcome("ok"),
-            not_written: outcome("not_written"),
-            unknown: outcome("unknown"),
-            latency: histogram!(names::PRODUCER_ACK_DURATION_SECONDS),
-            deletion: histogram!(names::EMBEDDED_DELETION_DURATION_SECONDS),
-            queue_records: gauge!(names::PRODUCER_QUEUE_MESSAGES),
-            queue_bytes: gauge!(names::PRODUCER_QUEUE_BYTES),
-        }
-    }
 }

@@ -13,14 +13,15 @@ mod blocks;
 mod filter;
 mod generations;
 mod index;
+mod payload;
 mod runs;
 
 pub(crate) use generations::{Generations, Value};
 pub(crate) use index::Index;
+pub use payload::{PayloadDigest, PayloadHash};
 
 pub(crate) use super::lock::DirLock;
 
-use highway::{HighwayHash, HighwayHasher, Key};
 use sha2::{Digest, Sha256};
 
 /// What to say of a key that belongs to another payload.
@@ -39,10 +40,6 @@ pub struct Idempotency {
 /// A request's name: the first half of a SHA-256.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct IdempotencyKey(pub [u8; 16]);
-
-/// What tells the payloads that come under one key apart.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct PayloadDigest(pub [u8; 16]);
 
 impl IdempotencyKey {
     /// Of a task of a request that its sender gave this name. `place`: among the request's tasks.
@@ -66,55 +63,6 @@ impl IdempotencyKey {
     }
 }
 
-/// A payload that is being digested as it comes. The default is half of a SHA-256.
-#[derive(Debug, Clone)]
-pub struct PayloadHash(Hash);
-
-#[derive(Debug, Clone)]
-enum Hash {
-    Sha256(Sha256),
-    Keyed(Box<HighwayHasher>),
-}
-
-impl Default for PayloadHash {
-    fn default() -> Self {
-        Self(Hash::Sha256(Sha256::new()))
-    }
-}
-
-impl PayloadHash {
-    /// HighwayHash of 128 bits (Alakuijala, Cox and Wassenberg, "Fast keyed hash/pseudo-random function using SIMD multiply and permute",
-    /// 2016): several times faster, and as good for whoever does not know the key.
-    pub fn keyed(key: [u64; 4]) -> Self {
-        Self(Hash::Keyed(Box::new(HighwayHasher::new(Key(key)))))
-    }
-
-    /// Takes the payload's next bytes.
-    pub fn update(&mut self, bytes: &[u8]) {
-        match &mut self.0 {
-            Hash::Sha256(hash) => hash.update(bytes),
-            Hash::Keyed(hash) => hash.append(bytes),
-        }
-    }
-
-    /// The digest of what it took.
-    pub fn digest(self) -> PayloadDigest {
-        PayloadDigest(match self.0 {
-            Hash::Sha256(hash) => half(hash),
-            Hash::Keyed(hash) => {
-                let [low, high] = hash.finalize128();
-                (u128::from(high) << 64 | u128::from(low)).to_le_bytes()
-            }
-        })
-    }
-
-    /// The digest of a whole payload.
-    pub fn of(mut self, payload: &[u8]) -> PayloadDigest {
-        self.update(payload);
-        self.digest()
-    }
-}
-
 fn half(hash: Sha256) -> [u8; 16] {
     let mut half = [0; 16];
     half.copy_from_slice(&hash.finalize()[..16]);
@@ -127,33 +75,9 @@ impl std::fmt::Debug for IdempotencyKey {
     }
 }
 
-impl std::fmt::Debug for PayloadDigest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:032x}", u128::from_be_bytes(self.0))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_digest_is_of_the_payload_and_of_the_key_however_it_came() {
-        let payload: Vec<u8> = (0..=255).cycle().take(1000).collect();
-        let hashes =
-            [PayloadHash::default(), PayloadHash::keyed([1, 2, 3, 4]), PayloadHash::keyed([1, 2, 3, 5])];
-        for (index, hash) in hashes.iter().enumerate() {
-            let mut in_parts = hash.clone();
-            payload.chunks(33).for_each(|part| in_parts.update(part));
-            let digest = in_parts.digest();
-            assert_eq!(digest, hash.clone().of(&payload));
-            assert_ne!(digest, hash.clone().of(&payload[1..]));
-            assert!(hashes[..index].iter().all(|other| other.clone().of(&payload) != digest));
-        }
-        // What is stored under a key is compared for a long time.
-        let digest = PayloadHash::keyed([1, 2, 3, 4]).of(&[255]);
-        assert_eq!(format!("{digest:?}"), "3c7fe762247d00bb1f99b316f9084522");
-    }
 
     #[test]
     fn parts_do_not_run_into_each_other() {
