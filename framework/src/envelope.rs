@@ -3,7 +3,7 @@
 //! The payload is the envelope's last field. A writer that leaves room in front of the payload ([`PayloadBuffer`]) gets a record
 //! without a second copy of it; a reader gets the payload as a slice of the record.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use partita_proto::v1::{Compression, Envelope};
 use prost::{
     Message,
@@ -104,7 +104,8 @@ impl PayloadBuffer {
 
     /// The payload alone.
     pub fn into_payload(mut self) -> Bytes {
-        self.buffer.split_off(self.headroom).freeze()
+        self.buffer.advance(self.headroom);
+        self.buffer.freeze()
     }
 
     /// Changes the payload where it is; `change` says how much of it is left.
@@ -122,7 +123,8 @@ impl PayloadBuffer {
         match (self.headroom + payload_len).checked_sub(len) {
             Some(start) => {
                 encode_prefix(head, payload_len, &mut &mut self.buffer[start..self.headroom]);
-                self.buffer.freeze().slice(start..)
+                self.buffer.advance(start);
+                self.buffer.freeze()
             }
             None => {
                 let mut record = Vec::with_capacity(len);

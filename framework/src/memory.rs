@@ -145,15 +145,15 @@ impl Reservation {
     /// Reserves more, at once or not at all.
     pub fn try_grow(&mut self, more: u64) -> bool {
         let wanted = units(self.bytes + more).saturating_sub(units(self.bytes));
-        match self.pool.units.clone().try_acquire_many_owned(wanted) {
-            Ok(permit) => {
-                self.permit.merge(permit);
-                self.bytes += more;
-                self.pool.reserved.fetch_add(more, Ordering::Relaxed);
-                true
+        if wanted > 0 {
+            match self.pool.units.clone().try_acquire_many_owned(wanted) {
+                Ok(permit) => self.permit.merge(permit),
+                Err(_) => return false,
             }
-            Err(_) => false,
         }
+        self.bytes += more;
+        self.pool.reserved.fetch_add(more, Ordering::Relaxed);
+        true
     }
 
     /// Gives back all but `bytes`.

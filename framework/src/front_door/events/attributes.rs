@@ -118,7 +118,7 @@ impl Attributes {
     }
 
     /// The task's key and the envelope that it begins with; `base` has what the request says of all its tasks.
-    pub(super) fn task(mut self, base: &Envelope) -> Result<(Bytes, Envelope), Refused> {
+    pub(super) fn task(mut self, base: &Envelope) -> Result<(Bytes, Envelope), Box<Refused>> {
         let key = match self.partition_key.take().or(self.subject.take()) {
             Some(key) => key::checked(key),
             None => Err(Problem::new(
@@ -143,9 +143,9 @@ impl Attributes {
     }
 
     /// What is known of an event that is refused.
-    pub(super) fn refused<T>(self, key: Option<Bytes>, problem: Problem) -> Result<T, Refused> {
+    pub(super) fn refused<T>(self, key: Option<Bytes>, problem: Problem) -> Result<T, Box<Refused>> {
         let of_attributes = || key::checked(self.partition_key.or(self.subject)?).ok();
-        Err(Refused { id: self.id, key: key.or_else(of_attributes), problem })
+        Err(Box::new(Refused { id: self.id, key: key.or_else(of_attributes), problem }))
     }
 
     fn envelope(self, base: &Envelope) -> Envelope {

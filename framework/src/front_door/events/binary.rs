@@ -2,7 +2,6 @@
 
 use super::{
     super::problem::Problem,
-    Refused,
     attributes::{Attributes, PREFIX, invalid},
 };
 use actix_web::http::header::{CONTENT_TYPE, HeaderMap};
@@ -25,7 +24,7 @@ pub(super) fn event(headers: &HeaderMap, base: &Envelope) -> Result<(Bytes, Enve
         attributes
             .set_data_content_type(media_type.map_err(|_| invalid("Content-Type is not UTF-8".into()))?);
     }
-    attributes.task(base).map_err(|Refused { problem, .. }| problem)
+    attributes.task(base).map_err(|refused| refused.problem)
 }
 
 /// First what is quoted, then one round of percent-decoding (3.1.3.2). A percent sign without two digits stands for itself.

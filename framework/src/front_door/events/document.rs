@@ -122,7 +122,7 @@ impl Document {
     }
 
     fn protobuf_task(&self, bytes: Bytes, base: &Envelope) -> Result<Entry, Problem> {
-        let refused = |id, key, problem| Ok(Err(Refused { id, key, problem }));
+        let refused = |id, key, problem| Ok(Err(Box::new(Refused { id, key, problem })));
         let task = {
             // Its texts are copied, its payload is not.
             let _working = self.budget.reserve(bytes.len() as u64)?;
@@ -147,15 +147,15 @@ impl Document {
         let (key, head, payload) = task;
         let mut intake = Intake::exact(&self.budget, &head, payload.len() as u64)?;
         intake.push(&payload)?;
-        Ok(Ok(Task { key, head, payload: intake }))
+        Ok(Ok(Box::new(Task { key, head, payload: intake })))
     }
 }
 
 /// What a task was found to be.
-fn head(mut task: v1::Task, base: &Envelope) -> Result<(Bytes, Envelope, Bytes), Refused> {
+fn head(mut task: v1::Task, base: &Envelope) -> Result<(Bytes, Envelope, Bytes), Box<Refused>> {
     let id = |task: &v1::Task| (!task.id.is_empty()).then(|| task.id.clone());
     let key = key::checked(std::mem::take(&mut task.key));
-    let key = key.map_err(|problem| Refused { id: id(&task), key: None, problem })?;
+    let key = key.map_err(|problem| Refused { id: id(&task), key: None, problem }).map_err(Box::new)?;
     let texts = [
         ("source", Some(&task.source)),
         ("type", task.r#type.as_ref()),
@@ -167,7 +167,7 @@ fn head(mut task: v1::Task, base: &Envelope) -> Result<(Bytes, Envelope, Bytes),
         texts.iter().find(|(_, text)| text.is_some_and(|text| text.len() > LONGEST_VALUE))
     {
         let problem = invalid(format!("{name} is longer than {LONGEST_VALUE} bytes"));
-        return Err(Refused { id: id(&task), key: Some(key), problem });
+        return Err(Box::new(Refused { id: id(&task), key: Some(key), problem }));
     }
     let own = TRACE.into_iter().zip([task.traceparent, task.tracestate]);
     let mut headers: Vec<_> =
@@ -176,7 +176,7 @@ fn head(mut task: v1::Task, base: &Envelope) -> Result<(Bytes, Envelope, Bytes),
         headers = base.headers.clone();
     }
     if !task.source.is_empty() {
-        headers.push(Header { name: format!("{PREFIX}source"), value: task.source });
+        headers.push(Header { name: [PREFIX, "source"].concat(), value: task.source });
     }
     let head = Envelope {
         id: task.id,

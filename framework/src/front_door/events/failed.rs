@@ -24,7 +24,7 @@ pub(super) struct Failed {
 
 impl Failed {
     pub(super) fn contains(&self, key: &[u8]) -> bool {
-        self.all || self.keys.contains(&self.hasher.hash_one(key))
+        self.all || !self.keys.is_empty() && self.keys.contains(&self.hasher.hash_one(key))
     }
 
     pub(super) fn insert(&mut self, key: &[u8], budget: &Budget) {

@@ -35,8 +35,8 @@ const JSON: &str = "application/json";
 pub(super) fn task(document: Intake, base: &Envelope) -> Entry {
     let Parsed { key, head, data } = parse(document.payload(), base)?;
     match payload(document, &head, data) {
-        Ok(payload) => Ok(Task { key, head, payload }),
-        Err(problem) => Err(Refused { id: Some(head.id), key: Some(key), problem }),
+        Ok(payload) => Ok(Box::new(Task { key, head, payload })),
+        Err(problem) => Err(Box::new(Refused { id: Some(head.id), key: Some(key), problem })),
     }
 }
 
@@ -55,8 +55,8 @@ struct Data {
 
 const NO_DATA: Data = Data { place: 0..0, escaped: false, base64: false };
 
-fn parse(document: &[u8], base: &Envelope) -> Result<Parsed, Refused> {
-    let unknown = |why| Refused::from(malformed(why));
+fn parse(document: &[u8], base: &Envelope) -> Result<Parsed, Box<Refused>> {
+    let unknown = |why| Box::<Refused>::from(malformed(why));
     let text = check(document, b'{').map_err(unknown)?;
     let mut members = Members::default();
     for_each(text, |name, value| members.note(name, value)).map_err(unknown)?;
@@ -227,7 +227,7 @@ mod tests {
 
     fn payload_of(members: &str) -> (Option<String>, Vec<u8>) {
         let entry = read(&event(members));
-        let Task { head, payload, .. } = entry.unwrap_or_else(|refused| panic!("{members}: {refused:?}"));
+        let Task { head, payload, .. } = *entry.unwrap_or_else(|refused| panic!("{members}: {refused:?}"));
         (head.content_type, payload.payload().to_vec())
     }
 

@@ -28,8 +28,8 @@ use super::{intake::Intake, problem::Problem};
 use ::bytes::Bytes;
 use partita_proto::v1::Envelope;
 
-/// One of the tasks that a body says it holds.
-type Entry = Result<Task, Refused>;
+/// One of the tasks that a body says it holds. Boxed, because it goes through many hands.
+type Entry = Result<Box<Task>, Box<Refused>>;
 
 /// What is no task, or none that may be stored.
 #[derive(Debug)]
@@ -41,10 +41,10 @@ struct Refused {
     problem: Problem,
 }
 
-impl From<Problem> for Refused {
+impl From<Problem> for Box<Refused> {
     /// Nothing is known of it.
     fn from(problem: Problem) -> Self {
-        Self { id: None, key: None, problem }
+        Self::new(Refused { id: None, key: None, problem })
     }
 }
 

@@ -233,7 +233,7 @@ async fn structured(door: &Door, ask: Ask, body: &mut RequestBody) -> Result<Sto
         Err(problem) => Err(problem),
     };
     ask.charge(task.as_ref().ok().map(|task| task.payload.len()), body);
-    let Task { key, head, payload } = task?;
+    let Task { key, head, payload } = *task?;
     let size = payload.len();
     if size > door.max_task {
         return Err(too_large(door.max_task));

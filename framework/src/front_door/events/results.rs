@@ -45,17 +45,22 @@ struct Refused<'a> {
 
 /// The results so far.
 pub(super) struct Results {
-    notation: Notation,
     topic: String,
     outbox: Outbox,
     budget: Budget,
+    ordered: Ordered,
+    counts: Counts,
+}
+
+/// Results in the order of their entries.
+struct Ordered {
+    notation: Notation,
     /// The number of the first entry of `open`.
     first: u64,
     /// From the first that has no result yet on.
     open: VecDeque<Option<Vec<u8>>>,
     text: Vec<u8>,
     began: bool,
-    counts: Counts,
 }
 
 /// How many tasks ended how.
@@ -66,30 +71,55 @@ pub(super) struct Counts {
     pub(super) rejected: u64,
 }
 
+impl Ordered {
+    /// Writes an entry's result, with those behind it that waited for it.
+    fn set(&mut self, place: u64, result: &impl Serialize) {
+        if place == self.first {
+            self.next(|text| write(text, result));
+            while let Some(Some(_)) = self.open.front() {
+                let result = self.open.front_mut().and_then(Option::take).unwrap_or_default();
+                self.next(|text| text.extend_from_slice(&result));
+            }
+        } else if let Some(open) = self.open.get_mut((place - self.first) as usize) {
+            write(open.insert(Vec::new()), result);
+        }
+    }
+
+    /// Writes the first result that is not written yet.
+    fn next(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.open.pop_front();
+        self.first += 1;
+        if self.notation == Notation::Document {
+            self.text.extend_from_slice(if self.began { b"," } else { b"{\"results\":[" });
+        }
+        write(&mut self.text);
+        if self.notation == Notation::Lines {
+            self.text.push(b'\n');
+        }
+        self.began = true;
+    }
+}
+
 impl Results {
     pub(super) fn new(notation: Notation, topic: &str, outbox: Outbox, budget: Budget) -> Self {
         Self {
-            notation,
             topic: topic.to_owned(),
             outbox,
             budget,
-            first: 0,
-            open: VecDeque::new(),
-            text: Vec::new(),
-            began: false,
+            ordered: Ordered { notation, first: 0, open: VecDeque::new(), text: Vec::new(), began: false },
             counts: Counts::default(),
         }
     }
 
     /// The place of one more entry.
     pub(super) fn place(&mut self) -> u64 {
-        self.open.push_back(None);
-        self.first + self.open.len() as u64 - 1
+        self.ordered.open.push_back(None);
+        self.ordered.first + self.ordered.open.len() as u64 - 1
     }
 
     /// How many entries have no result, or stand behind one that has none.
     pub(super) fn open(&self) -> usize {
-        self.open.len()
+        self.ordered.open.len()
     }
 
     pub(super) fn accepted(&mut self, place: u64, id: Option<&str>, receipt: Receipt) {
@@ -97,8 +127,8 @@ impl Results {
         let Receipt { partition, offset, .. } = receipt;
         let id = id.map_or_else(|| Cow::Owned(format!("{partition}-{offset}")), Cow::Borrowed);
         let (status, topic) = ("accepted", &self.topic[..]);
-        let result = json(&Accepted { status, id, topic, partition: partition.0, offset: offset.0 });
-        self.set(place, result);
+        let result = Accepted { status, id, topic, partition: partition.0, offset: offset.0 };
+        self.ordered.set(place, &result);
     }
 
     pub(super) fn refused(&mut self, place: u64, id: Option<&str>, problem: &Problem) {
@@ -110,51 +140,27 @@ impl Results {
             "rejected"
         };
         let (code, detail) = (problem.code.code(), &problem.detail[..]);
-        self.set(place, json(&Refused { status, id, code, detail }));
-    }
-
-    fn set(&mut self, place: u64, result: Vec<u8>) {
-        if let Some(open) = self.open.get_mut((place - self.first) as usize) {
-            *open = Some(result);
-        }
-        while let Some(Some(_)) = self.open.front() {
-            let result = self.open.pop_front().flatten().unwrap_or_default();
-            self.first += 1;
-            self.write(&result);
-        }
-    }
-
-    fn write(&mut self, result: &[u8]) {
-        match self.notation {
-            Notation::Document => {
-                self.text.extend_from_slice(if self.began { b"," } else { b"{\"results\":[" });
-                self.text.extend_from_slice(result);
-            }
-            Notation::Lines => {
-                self.text.extend_from_slice(result);
-                self.text.push(b'\n');
-            }
-        }
-        self.began = true;
+        self.ordered.set(place, &Refused { status, id, code, detail });
     }
 
     /// Whether there is anything to be given out.
     pub(super) fn is_waiting(&self) -> bool {
-        !self.text.is_empty()
+        !self.ordered.text.is_empty()
     }
 
     /// Gives out what is enough for a piece, or whatever there is. `false`: not now.
     pub(super) fn give_out(&mut self, any: bool) -> bool {
         let enough = if any { 1 } else { PIECE };
-        if self.text.len() < enough {
+        let text = &mut self.ordered.text;
+        if text.len() < enough {
             return true;
         }
         if self.outbox.unsent() > self.budget.share(SHARE) {
             return false;
         }
-        match self.budget.reserve(self.text.len() as u64) {
+        match self.budget.reserve(text.len() as u64) {
             Ok(reservation) => {
-                self.outbox.push(std::mem::take(&mut self.text).into(), Some(reservation));
+                self.outbox.push(std::mem::take(text).into(), Some(reservation));
                 true
             }
             Err(_) => false,
@@ -162,16 +168,17 @@ impl Results {
     }
 
     /// Gives out the rest.
-    pub(super) fn finish(mut self) -> Counts {
+    pub(super) fn finish(self) -> Counts {
         let Counts { accepted, retry, rejected } = self.counts;
-        if self.notation == Notation::Document {
-            self.text.extend_from_slice(if self.began { b"" } else { b"{\"results\":[" });
+        let Ordered { notation, mut text, began, .. } = self.ordered;
+        if notation == Notation::Document {
+            text.extend_from_slice(if began { b"" } else { b"{\"results\":[" });
             // Writing to memory cannot fail.
-            let _ = write!(self.text, r#"],"accepted":{accepted},"retry":{retry},"rejected":{rejected}}}"#);
+            let _ = write!(text, r#"],"accepted":{accepted},"retry":{retry},"rejected":{rejected}}}"#);
         }
         // What is left is small, and nobody else waits for its memory.
-        let reservation = self.budget.reserve(self.text.len() as u64).ok();
-        self.outbox.push(self.text.into(), reservation);
+        let reservation = self.budget.reserve(text.len() as u64).ok();
+        self.outbox.push(text.into(), reservation);
         self.counts
     }
 
@@ -188,6 +195,6 @@ fn is_for_later(code: ProblemCode) -> bool {
 }
 
 /// Texts and numbers can always be written to memory.
-fn json(result: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(result).unwrap_or_default()
+fn write(text: &mut Vec<u8>, result: &impl Serialize) {
+    let _ = serde_json::to_writer(text, result);
 }

@@ -223,7 +223,8 @@ impl<'a> Store<'a> {
                     self.start(waiting);
                 }
             },
-            Err(Refused { id, key, problem }) => {
+            Err(refused) => {
+                let Refused { id, key, problem } = *refused;
                 self.refuse(place, id.as_deref(), &problem);
                 match &key {
                     Some(key) => self.failed.insert(key, &self.door.budget),
@@ -235,13 +236,13 @@ impl<'a> Store<'a> {
         }
     }
 
-    fn admit(&mut self, place: u64, mut task: Task, is_document: bool) -> Result<Waiting, Refused> {
+    fn admit(&mut self, place: u64, mut task: Box<Task>, is_document: bool) -> Result<Waiting, Box<Refused>> {
         let door = self.door;
         let partition = partition_of(&task.key, door.log.partitions());
         let checked = self.check(&mut task, partition, is_document);
-        let Task { key, head, payload } = task;
+        let Task { key, head, payload } = *task;
         if let Err(problem) = checked {
-            return Err(Refused { id: id_of(head.id), key: Some(key), problem });
+            return Err(Box::new(Refused { id: id_of(head.id), key: Some(key), problem }));
         }
         let own = self.idempotency.as_deref().map(|name| (name, place));
         let name = idempotency::of_event(&key, &head, own);

@@ -11,7 +11,6 @@ use crate::{
     },
 };
 use partita_core::Partition;
-use rapidhash::RapidHashMap;
 use rusqlite::Connection;
 
 /// Appends that are deleted from the table in one transaction.
@@ -30,8 +29,7 @@ pub(super) enum Known {
 /// Used by the writer's thread.
 pub(super) struct Requests {
     index: Index,
-    /// Those of the transaction that is being written, as they stand in the table.
-    staged: RapidHashMap<IdempotencyKey, [u8; VALUE]>,
+    /// Those of the transaction that is being written, as they are to stand in the table. The index has them already.
     row: Vec<u8>,
     /// Where the last of them is.
     last: u64,
@@ -74,8 +72,7 @@ impl Requests {
             connection.query_row("SELECT min(seq) FROM requests", [], |row| row.get::<_, Option<i64>>(0));
         let opened = first.and_then(|first| {
             let forgotten = first.map_or(indexed, |first| first as u64);
-            let mut requests =
-                Self { index, staged: RapidHashMap::default(), row: Vec::new(), last: 0, indexed, forgotten };
+            let mut requests = Self { index, row: Vec::new(), last: 0, indexed, forgotten };
             requests.read_again(connection)?;
             Ok(requests)
         });
@@ -104,23 +101,25 @@ impl Requests {
 
     /// A transaction begins.
     pub(super) fn begin(&mut self) {
-        self.staged.clear();
         self.row.clear();
+    }
+
+    /// Nothing is known of what it wrote, or it wrote nothing.
+    pub(super) fn failed(&mut self) {
+        for entry in self.row.as_chunks::<ENTRY>().0 {
+            if let Some(key) = entry.first_chunk() {
+                self.index.forget(&IdempotencyKey(*key));
+            }
+        }
     }
 
     /// What it wrote is durable.
     pub(super) fn committed(&mut self) {
-        for (key, value) in self.staged.drain() {
-            self.index.remember(key, value.into());
-        }
         self.forgotten = self.forgettable().unwrap_or(self.forgotten);
     }
 
     pub(super) fn look(&self, idempotency: Option<&Idempotency>) -> Known {
         let Some(Idempotency { key, digest }) = idempotency else { return Known::New };
-        if let Some(value) = self.staged.get(key) {
-            return judge(value, digest);
-        }
         match self.index.find(key) {
             Ok(Some(value)) => judge(&value, digest),
             Ok(None) if self.index.is_full() => refused(
@@ -143,7 +142,7 @@ impl Requests {
         value[20..].copy_from_slice(&at.offset.to_le_bytes());
         self.row.extend_from_slice(&idempotency.key.0);
         self.row.extend_from_slice(&value);
-        self.staged.insert(idempotency.key, value);
+        self.index.remember(idempotency.key, value.into());
         self.last = at.seq;
     }
 

@@ -209,6 +209,7 @@ impl Writer<'_> {
                 self.answer(&steps);
             }
             Err(failed) => {
+                self.requests.failed();
                 self.tail = tail;
                 self.next_chunk = self.next_chunk.max(next_chunk);
                 self.give_up(&failed);

@@ -81,13 +81,11 @@ impl Generations {
 
     /// The filters of the generation that is written to and of the one before it.
     pub(super) fn filters(&self) -> Result<Filters> {
-        let mut former = Filter::default();
+        let mut former = None;
         if path(&self.dir, self.number - 1).exists() {
-            fill(&open_reader(&self.dir, self.number - 1)?, &mut former)?;
+            former = Some(filter_of(&open_reader(&self.dir, self.number - 1)?)?);
         }
-        let mut current = Filter::default();
-        fill(&self.current, &mut current)?;
-        Ok(Filters { number: self.number, current, former })
+        Ok(Filters { number: self.number, current: filter_of(&self.current)?, former })
     }
 
     /// How long each takes requests.
@@ -161,27 +159,30 @@ impl Generations {
     }
 }
 
-fn fill(connection: &Connection, filter: &mut Filter) -> Result<()> {
-    runs::for_each_key(connection, |key| filter.insert(key))
+fn filter_of(connection: &Connection) -> Result<Filter> {
+    let mut filter = Filter::default();
+    runs::for_each_key(connection, |key| filter.insert(key))?;
+    Ok(filter)
 }
 
 /// What is certainly not in the generations.
 pub(super) struct Filters {
     number: u64,
     current: Filter,
-    former: Filter,
+    /// There is none before the first generation has ended.
+    former: Option<Filter>,
 }
 
 impl Filters {
     pub(super) fn may_have(&self, key: &IdempotencyKey) -> bool {
-        self.current.may_have(key) || self.former.may_have(key)
+        self.current.may_have(key) || self.former.as_ref().is_some_and(|former| former.may_have(key))
     }
 
     /// Notes what was merged into the generation of this number.
     pub(super) fn merged<'k>(&mut self, number: u64, keys: impl Iterator<Item = &'k IdempotencyKey>) {
         if number != self.number {
             self.number = number;
-            self.former = std::mem::take(&mut self.current);
+            self.former = Some(std::mem::take(&mut self.current));
         }
         keys.for_each(|key| self.current.insert(key));
     }

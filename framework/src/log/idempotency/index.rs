@@ -98,6 +98,11 @@ impl Index {
         self.oldest.get_or_insert_with(Instant::now);
     }
 
+    /// Forgets a request that was remembered a moment ago: nothing became of it.
+    pub(crate) fn forget(&mut self, key: &IdempotencyKey) {
+        self.recent.remove(key);
+    }
+
     /// Whether it takes no more for now, because the disk does not.
     pub(crate) fn is_full(&self) -> bool {
         self.recent.len() >= MOST
@@ -129,7 +134,10 @@ impl Index {
             && let Some(merges) = &self.merges
         {
             self.oldest = None;
-            let merge = Arc::new(Merge { entries: std::mem::take(&mut self.recent), position: position() });
+            // As many will come again, probably.
+            let next = RapidHashMap::with_capacity_and_hasher(self.recent.len(), Default::default());
+            let entries = std::mem::replace(&mut self.recent, next);
+            let merge = Arc::new(Merge { entries, position: position() });
             // There is room: it holds one, and the last has been merged.
             let _ = merges.try_send(merge.clone());
             self.merging = Some(merge);

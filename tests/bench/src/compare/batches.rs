@@ -138,8 +138,7 @@ impl Body {
         while Instant::now() < end {
             for id in &self.ids {
                 self.next += 1;
-                self.bytes[id.clone()]
-                    .copy_from_slice(format!("{:0width$x}", self.next, width = ID).as_bytes());
+                hex::encode_to_slice(self.next.to_be_bytes(), &mut self.bytes[id.clone()])?;
             }
             let mut stream = TcpStream::connect(address).context("connecting")?;
             stream.set_nodelay(true)?;

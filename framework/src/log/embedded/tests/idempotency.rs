@@ -1,5 +1,5 @@
 use super::*;
-use crate::log::{Idempotency, IdempotencyKey, NotWritten, PayloadHash};
+use crate::log::{Idempotency, IdempotencyKey, LogHealth, NotWritten, PayloadHash};
 use proptest::prelude::*;
 use std::collections::HashMap;
 
@@ -166,23 +166,37 @@ fn requests_of_a_file_of_the_third_version_are_known() {
 
 #[test]
 fn what_a_full_disk_refused_is_stored_when_it_comes_again() {
-    let dir = tempfile::tempdir().unwrap();
-    let opened = open(dir.path(), 1);
-    append(&opened.log, 0, "x").unwrap();
-    opened.log.shared.page_limit.store(100, std::sync::atomic::Ordering::Relaxed);
-    let large = bytes(1, 9_000_000);
-    let refused = block_on(opened.log.append(Partition(0), request(1, &large))).unwrap_err();
-    assert!(matches!(refused, AppendError::NotWritten { code: NotWritten::Full, .. }), "{refused:?}");
-    opened.log.shared.page_limit.store(0, std::sync::atomic::Ordering::Relaxed);
-    let end = Instant::now() + LONG;
-    let receipt = loop {
-        assert!(Instant::now() < end, "it does not recover");
-        match block_on(opened.log.append(Partition(0), request(1, &large))) {
-            Ok(receipt) => break receipt,
-            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+    // One that is written over several transactions, and many in one: of those the first were written before there was no room.
+    for requests in
+        [vec![(1, bytes(1, 9_000_000))], (1..30).map(|name| (name, bytes(name, 200_000))).collect()]
+    {
+        let dir = tempfile::tempdir().unwrap();
+        let opened = open(dir.path(), 1);
+        append(&opened.log, 0, "x").unwrap();
+        opened.log.shared.page_limit.store(100, std::sync::atomic::Ordering::Relaxed);
+        let send = |(name, value): &(u64, Bytes)| opened.log.append(Partition(0), request(*name, value));
+        let answers: Vec<_> = requests.iter().map(send).collect();
+        let refused: Vec<bool> = answers.into_iter().map(|answer| is_full(block_on(answer))).collect();
+        assert!(refused.contains(&true));
+        opened.log.shared.page_limit.store(0, std::sync::atomic::Ordering::Relaxed);
+        let end = Instant::now() + LONG;
+        while opened.log.health() != LogHealth::Ready {
+            assert!(Instant::now() < end, "it does not recover");
+            std::thread::yield_now();
         }
-    };
-    assert_eq!(receipt, Receipt::new(Partition(0), Offset(1)));
-    let again = block_on(opened.log.append(Partition(0), request(1, &large))).unwrap();
-    assert_eq!(again, Receipt { repeated: true, ..receipt });
+        for (index, (request, was_refused)) in requests.iter().zip(refused).enumerate() {
+            let receipt = block_on(send(request)).unwrap();
+            let stored = Receipt::new(Partition(0), Offset(1 + index as u64));
+            assert_eq!(receipt, Receipt { repeated: !was_refused, ..stored });
+            assert_eq!(block_on(send(request)).unwrap(), Receipt { repeated: true, ..stored });
+        }
+    }
+}
+
+fn is_full(answer: Result<Receipt, AppendError>) -> bool {
+    match answer {
+        Ok(_) => false,
+        Err(AppendError::NotWritten { code: NotWritten::Full, .. }) => true,
+        Err(error) => panic!("{error:?}"),
+    }
 }
