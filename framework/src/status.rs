@@ -24,8 +24,8 @@ pub struct PipelineStatus {
     away: RwLock<Option<String>>,
     exit: RwLock<Option<Exit>>,
     partitions: Box<[RwLock<Option<Owned>>]>,
-    /// A partition was committed, or is another's now.
-    changed: Notify,
+    /// For each partition: it was committed, or is another's now. A process may have many who wait for one task each.
+    changed: Box<[Notify]>,
     supervisor: Supervisor,
 }
 
@@ -166,7 +166,7 @@ impl PipelineStatus {
             away: RwLock::default(),
             exit: RwLock::default(),
             partitions: (0..partitions).map(|_| RwLock::default()).collect(),
-            changed: Notify::new(),
+            changed: (0..partitions).map(|_| Notify::new()).collect(),
             supervisor: Supervisor::default(),
         }
     }
@@ -284,9 +284,16 @@ impl PipelineStatus {
         let _ = self.supervisor.0.set(Box::new(supervisor));
     }
 
-    /// Comes when a partition was committed, or is another's now: after this was first polled, or enabled.
-    pub(crate) fn changed(&self) -> Notified<'_> {
-        self.changed.notified()
+    /// Comes when the partition was committed, or is another's now: after this was first polled, or enabled. `None`: there is no such
+    /// partition.
+    pub(crate) fn changed(&self, partition: Partition) -> Option<Notified<'_>> {
+        Some(self.changed.get(partition.0 as usize)?.notified())
+    }
+
+    fn note_change(&self, partition: Partition) {
+        if let Some(changed) = self.changed.get(partition.0 as usize) {
+            changed.notify_waiters();
+        }
     }
 
     /// The task in hand of an owned partition, if it takes longer than one poll.
@@ -301,17 +308,17 @@ impl PipelineStatus {
 
     pub(crate) fn disown(&self, partition: Partition) {
         self.update(partition, |cell| *cell = None);
-        self.changed.notify_waiters();
+        self.note_change(partition);
     }
 
     pub(crate) fn set_view(&self, view: PartitionView) {
-        let mut committed = false;
-        self.update_owned(view.partition, |owned| {
+        let (partition, mut committed) = (view.partition, false);
+        self.update_owned(partition, |owned| {
             committed = owned.view.committed != view.committed;
             owned.view = view;
         });
         if committed {
-            self.changed.notify_waiters();
+            self.note_change(partition);
         }
     }
 
@@ -389,4 +396,25 @@ fn read<T: Clone>(cell: &RwLock<Option<T>>) -> Option<T> {
 
 fn write<T>(cell: &RwLock<T>, change: impl FnOnce(&mut T)) {
     change(&mut cell.write().unwrap_or_else(PoisonError::into_inner));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::FutureExt;
+    use std::pin::pin;
+
+    #[test]
+    fn who_waits_for_a_partition_hears_of_it_and_of_no_other() {
+        let status = PipelineStatus::new(2);
+        let mut of = [0, 1].map(|number| Box::pin(status.changed(Partition(number)).unwrap()));
+        of.iter_mut().for_each(|changed| assert!(!changed.as_mut().enable()));
+        status.disown(Partition(1));
+        let [one, other] = of;
+        assert!(one.now_or_never().is_none());
+        assert!(other.now_or_never().is_some());
+        // What came before is not heard of.
+        assert!(pin!(status.changed(Partition(1)).unwrap()).now_or_never().is_none());
+        assert!(status.changed(Partition(2)).is_none());
+    }
 }

@@ -142,7 +142,8 @@ impl TaskStates {
         let mut exists = false;
         loop {
             // Before the look: what changes after it is heard of.
-            let mut changed = std::pin::pin!(self.status.changed());
+            let Some(changed) = self.status.changed(partition) else { return Ok(None) };
+            let mut changed = std::pin::pin!(changed);
             changed.as_mut().enable();
             let state = self.look(partition, offset, exists).await?;
             exists = true;
