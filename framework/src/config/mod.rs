@@ -164,7 +164,7 @@ pub struct FrontDoorConfig {
     /// Payloads smaller than this are stored as they are.
     #[serde(with = "size")]
     pub compression_min: ByteSize,
-    /// Connections at once. Further ones wait to be accepted.
+    /// Connections at once. Further ones wait to be accepted. An idle one takes about 20 KiB beside the memory budget.
     pub max_connections: usize,
     /// What a body must come in with on average, in bytes a second, once it was waited for 30 s: a slower one gets 408. Lines may be slower.
     #[serde(with = "size")]
@@ -207,7 +207,7 @@ impl Default for FrontDoorConfig {
             body_timeout: Duration::from_secs(30),
             compression: CompressionMode::Zstd,
             compression_min: ByteSize::kib(16),
-            max_connections: 25_000,
+            max_connections: 2_500,
             min_body_rate: ByteSize::b(256),
             tls_certificate: None,
             tls_key: None,

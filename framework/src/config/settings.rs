@@ -43,7 +43,7 @@ pub const SETTINGS: &[Setting] = settings! {
     "front_door.body_timeout", Kind::Duration, "\"30s\"", "How long a body may go without a byte before it gets 408.";
     "front_door.compression", Kind::Choice(&["zstd", "none"]), "\"zstd\"", "Whether payloads that arrive uncompressed are stored compressed.";
     "front_door.compression_min", Kind::Size, "\"16KiB\"", "Smaller payloads are stored as they are.";
-    "front_door.max_connections", Kind::Integer, "25000", "Connections at once. Further ones wait to be accepted.";
+    "front_door.max_connections", Kind::Integer, "2500", "Connections at once. Further ones wait to be accepted. An idle one takes about 20 KiB beside the memory budget.";
     "front_door.min_body_rate", Kind::Size, "256", "Bytes a second that a body must come in with on average, once it was waited for 30 s. Lines may be slower. 0: any.";
     "front_door.tls_certificate", Kind::Path, "\"tls.crt\"", "The certificate's file, PEM. It and the key are read again when they have changed. Unset: no TLS.";
     "front_door.tls_key", Kind::Path, "\"tls.key\"", "The file of the certificate's private key, PEM.";
