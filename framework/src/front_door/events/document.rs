@@ -16,6 +16,7 @@ use super::{
 };
 use crate::memory::Reservation;
 use bytes::{Buf, Bytes};
+use bytestring::ByteString;
 use partita_proto::v1::{self, Envelope, Header};
 use prost::{
     Message,
@@ -47,8 +48,7 @@ pub(super) enum Form {
 
 /// A document that was understood, and how far its tasks were taken out.
 pub(super) struct Document {
-    form: Form,
-    whole: Bytes,
+    whole: Whole,
     places: Vec<Range<usize>>,
     next: usize,
     /// Why the next task is left out.
@@ -57,18 +57,22 @@ pub(super) struct Document {
     _reserved: [Reservation; 2],
 }
 
+enum Whole {
+    Json(ByteString),
+    Protobuf(Bytes),
+}
+
 impl Document {
     /// Finds the tasks in a document, or what is wrong with it.
     pub(super) fn read(document: Intake, form: Form) -> Result<Self, Problem> {
         let budget = document.budget().clone();
         let (whole, reserved) = document.into_bytes();
         let mut places = Places::new(budget.clone())?;
-        match form {
-            Form::Json => json_places(&whole, &mut places)?,
-            Form::Protobuf => protobuf_places(&whole, &mut places)?,
-        }
+        let whole = match form {
+            Form::Json => Whole::Json(json_places(whole, &mut places)?),
+            Form::Protobuf => Whole::Protobuf(protobuf_places(whole, &mut places)?),
+        };
         Ok(Self {
-            form,
             whole,
             places: places.list,
             next: 0,
@@ -92,9 +96,8 @@ impl Document {
             self.next += 1;
             return Ok(Some(Err(problem.into())));
         }
-        let bytes = self.whole.slice(place.clone());
         // The document stays until the last of its tasks was taken out.
-        if !self.budget.could_ever((self.whole.len() + bytes.len()) as u64 + ROOM) {
+        if !self.budget.could_ever((self.whole.len() + place.len()) as u64 + ROOM) {
             self.next += 1;
             let problem = Problem::new(
                 ProblemCode::BatchTooLarge,
@@ -102,9 +105,9 @@ impl Document {
             );
             return Ok(Some(Err(problem.into())));
         }
-        let entry = match self.form {
-            Form::Json => json::task(self.copy(&bytes)?, base),
-            Form::Protobuf => self.protobuf_task(bytes, base)?,
+        let entry = match &self.whole {
+            Whole::Json(text) => json::task_of_part(&text[place.clone()], base, &self.budget)?,
+            Whole::Protobuf(bytes) => self.protobuf_task(bytes.slice(place.clone()), base)?,
         };
         self.next += 1;
         Ok(Some(entry))
@@ -113,12 +116,6 @@ impl Document {
     /// Leaves the next task out, for this reason.
     pub(super) fn skip(&mut self, problem: Problem) {
         self.skipping = Some(problem);
-    }
-
-    fn copy(&self, bytes: &[u8]) -> Result<Intake, Problem> {
-        let mut intake = Intake::document(&self.budget, bytes.len() as u64)?;
-        intake.push(bytes)?;
-        Ok(intake)
     }
 
     fn protobuf_task(&self, bytes: Bytes, base: &Envelope) -> Result<Entry, Problem> {
@@ -148,6 +145,15 @@ impl Document {
         let mut intake = Intake::exact(&self.budget, &head, payload.len() as u64)?;
         intake.push(&payload)?;
         Ok(Ok(Box::new(Task { key, head, payload: intake })))
+    }
+}
+
+impl Whole {
+    fn len(&self) -> usize {
+        match self {
+            Self::Json(text) => text.len(),
+            Self::Protobuf(bytes) => bytes.len(),
+        }
     }
 }
 
@@ -222,7 +228,7 @@ impl Places {
     }
 }
 
-fn protobuf_places(whole: &Bytes, places: &mut Places) -> Result<(), Problem> {
+fn protobuf_places(whole: Bytes, places: &mut Places) -> Result<Bytes, Problem> {
     let malformed = |error| {
         Problem::new(ProblemCode::InvalidDocument, format!("the body is not a partita.v1.TaskBatch: {error}"))
     };
@@ -244,7 +250,7 @@ fn protobuf_places(whole: &Bytes, places: &mut Places) -> Result<(), Problem> {
         rest.advance(len as usize);
         places.push(start..start + len as usize)?;
     }
-    Ok(())
+    Ok(whole)
 }
 
 fn malformed_json(error: impl fmt::Display) -> Problem {
@@ -254,12 +260,14 @@ fn malformed_json(error: impl fmt::Display) -> Problem {
     )
 }
 
-fn json_places(whole: &[u8], places: &mut Places) -> Result<(), Problem> {
-    let text = nesting::check(whole, b'[').map_err(malformed_json)?;
+fn json_places(whole: Bytes, places: &mut Places) -> Result<ByteString, Problem> {
+    nesting::check(&whole, b'[').map_err(malformed_json)?;
+    let text = ByteString::try_from(whole).map_err(|error| malformed_json(nesting::not_utf8(error)))?;
     let base = text.as_ptr() as usize;
-    members::for_each_element(text, |element| {
+    members::for_each_element(&text, |element| {
         let start = element.as_ptr() as usize - base;
         places.push(start..start + element.len())
     })
-    .map_err(malformed_json)?
+    .map_err(malformed_json)??;
+    Ok(text)
 }

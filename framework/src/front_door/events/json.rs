@@ -2,6 +2,7 @@
 
 use super::{
     super::{
+        budget::Budget,
         intake::Intake,
         problem::{Problem, ProblemCode},
     },
@@ -10,8 +11,9 @@ use super::{
     base64::{NotBase64, decode_in_place},
     escapes::unescape_in_place,
     members::{for_each, has_escapes},
-    nesting::check,
+    nesting,
 };
+use bytes::Bytes;
 use partita_proto::v1::Envelope;
 use std::{borrow::Cow, ops::Range};
 
@@ -32,16 +34,35 @@ const LONGEST_NAME: usize = 256;
 const JSON: &str = "application/json";
 
 /// The task that `document` writes down. Its memory becomes the payload's.
-pub(super) fn task(document: Intake, base: &Envelope) -> Entry {
-    let Parsed { key, head, data } = parse(document.payload(), base)?;
-    match payload(document, &head, data) {
+pub(super) fn task(mut document: Intake, base: &Envelope) -> Entry {
+    let Parsed { key, head, data } = read(document.payload(), base)?;
+    document.keep(data.place.clone(), &head);
+    finish(key, head, document, &data)
+}
+
+/// The task that a part of a document writes down; of the document it is known that it is not too deep. Its payload is copied. An error: there is
+/// no memory for that.
+pub(super) fn task_of_part(text: &str, base: &Envelope, budget: &Budget) -> Result<Entry, Problem> {
+    let begun = nesting::begins_with(text.as_bytes(), b'{').map_err(unknown);
+    let Parsed { key, head, data } = match begun.and_then(|()| parse(text, base)) {
+        Ok(parsed) => parsed,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    let bytes = &text.as_bytes()[data.place.clone()];
+    let mut payload = Intake::exact(budget, &head, bytes.len() as u64)?;
+    payload.push(bytes)?;
+    Ok(finish(key, head, payload, &data))
+}
+
+fn finish(key: Bytes, head: Envelope, payload: Intake, data: &Data) -> Entry {
+    match decoded(payload, data) {
         Ok(payload) => Ok(Box::new(Task { key, head, payload })),
         Err(problem) => Err(Box::new(Refused { id: Some(head.id), key: Some(key), problem })),
     }
 }
 
 struct Parsed {
-    key: bytes::Bytes,
+    key: Bytes,
     head: Envelope,
     data: Data,
 }
@@ -55,9 +76,17 @@ struct Data {
 
 const NO_DATA: Data = Data { place: 0..0, escaped: false, base64: false };
 
-fn parse(document: &[u8], base: &Envelope) -> Result<Parsed, Box<Refused>> {
-    let unknown = |why| Box::<Refused>::from(malformed(why));
-    let text = check(document, b'{').map_err(unknown)?;
+fn read(document: &[u8], base: &Envelope) -> Result<Parsed, Box<Refused>> {
+    nesting::check(document, b'{').map_err(unknown)?;
+    parse(std::str::from_utf8(document).map_err(|error| unknown(nesting::not_utf8(error)))?, base)
+}
+
+/// Of what is not understood nothing is known.
+fn unknown(why: String) -> Box<Refused> {
+    malformed(why).into()
+}
+
+fn parse(text: &str, base: &Envelope) -> Result<Parsed, Box<Refused>> {
     let mut members = Members::default();
     for_each(text, |name, value| members.note(name, value)).map_err(unknown)?;
     let Members { mut attributes, data, wrong } = members;
@@ -75,17 +104,16 @@ fn parse(document: &[u8], base: &Envelope) -> Result<Parsed, Box<Refused>> {
     attributes.task(base).map(|(key, head)| Parsed { key, head, data })
 }
 
-/// Makes the document's memory the payload's.
-fn payload(mut document: Intake, head: &Envelope, data: Data) -> Result<Intake, Problem> {
-    document.keep(data.place, head);
+/// Makes what stands in the document what it means.
+fn decoded(mut payload: Intake, data: &Data) -> Result<Intake, Problem> {
     if data.escaped {
         let lone = |_| malformed("a \\u escape is half of a surrogate pair".into());
-        document.change(unescape_in_place).map_err(lone)?;
+        payload.change(unescape_in_place).map_err(lone)?;
     }
     if data.base64 {
-        document.change(decode_in_place).map_err(not_base64)?;
+        payload.change(decode_in_place).map_err(not_base64)?;
     }
-    Ok(document)
+    Ok(payload)
 }
 
 /// What an event's members are, with what is first found wrong.
