@@ -12,7 +12,7 @@ use super::{
     },
     Entry, Refused, Task,
     attributes::{LONGEST_ID, LONGEST_VALUE, PREFIX, TRACE, invalid},
-    json, members, nesting,
+    json, members,
 };
 use crate::memory::Reservation;
 use bytes::{Buf, Bytes};
@@ -261,8 +261,7 @@ fn malformed_json(error: impl fmt::Display) -> Problem {
 }
 
 fn json_places(whole: Bytes, places: &mut Places) -> Result<ByteString, Problem> {
-    nesting::check(&whole, b'[').map_err(malformed_json)?;
-    let text = ByteString::try_from(whole).map_err(|error| malformed_json(nesting::not_utf8(error)))?;
+    let text = ByteString::try_from(whole).map_err(|error| malformed_json(json::not_utf8(error)))?;
     let base = text.as_ptr() as usize;
     members::for_each_element(&text, |element| {
         let start = element.as_ptr() as usize - base;

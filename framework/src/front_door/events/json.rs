@@ -11,11 +11,10 @@ use super::{
     base64::{NotBase64, decode_in_place},
     escapes::unescape_in_place,
     members::{for_each, has_escapes},
-    nesting,
 };
 use bytes::Bytes;
 use partita_proto::v1::Envelope;
-use std::{borrow::Cow, ops::Range};
+use std::{borrow::Cow, ops::Range, str::Utf8Error};
 
 /// Attributes that are strings.
 const TEXTS: [&str; 9] = [
@@ -35,16 +34,15 @@ const JSON: &str = "application/json";
 
 /// The task that `document` writes down. Its memory becomes the payload's.
 pub(super) fn task(mut document: Intake, base: &Envelope) -> Entry {
-    let Parsed { key, head, data } = read(document.payload(), base)?;
+    let text = std::str::from_utf8(document.payload()).map_err(|error| malformed(not_utf8(error)))?;
+    let Parsed { key, head, data } = parse(text, base)?;
     document.keep(data.place.clone(), &head);
     finish(key, head, document, &data)
 }
 
-/// The task that a part of a document writes down; of the document it is known that it is not too deep. Its payload is copied. An error: there is
-/// no memory for that.
+/// The task that a part of a document writes down. Its payload is copied. An error: there is no memory for that.
 pub(super) fn task_of_part(text: &str, base: &Envelope, budget: &Budget) -> Result<Entry, Problem> {
-    let begun = nesting::begins_with(text.as_bytes(), b'{').map_err(unknown);
-    let Parsed { key, head, data } = match begun.and_then(|()| parse(text, base)) {
+    let Parsed { key, head, data } = match parse(text, base) {
         Ok(parsed) => parsed,
         Err(refused) => return Ok(Err(refused)),
     };
@@ -76,19 +74,9 @@ struct Data {
 
 const NO_DATA: Data = Data { place: 0..0, escaped: false, base64: false };
 
-fn read(document: &[u8], base: &Envelope) -> Result<Parsed, Box<Refused>> {
-    nesting::check(document, b'{').map_err(unknown)?;
-    parse(std::str::from_utf8(document).map_err(|error| unknown(nesting::not_utf8(error)))?, base)
-}
-
-/// Of what is not understood nothing is known.
-fn unknown(why: String) -> Box<Refused> {
-    malformed(why).into()
-}
-
 fn parse(text: &str, base: &Envelope) -> Result<Parsed, Box<Refused>> {
     let mut members = Members::default();
-    for_each(text, |name, value| members.note(name, value)).map_err(unknown)?;
+    for_each(text, |name, value| members.note(name, value)).map_err(malformed)?;
     let Members { mut attributes, data, wrong } = members;
     if let Some(problem) = wrong {
         return attributes.refused(None, problem);
@@ -234,6 +222,11 @@ fn is_json(media_type: &str) -> bool {
 
 fn malformed(why: String) -> Problem {
     Problem::new(ProblemCode::InvalidDocument, format!("the event is not a JSON document: {why}"))
+}
+
+/// What to say of a document that is none.
+pub(super) fn not_utf8(error: Utf8Error) -> String {
+    format!("it is not UTF-8: {error}")
 }
 
 fn not_base64(_: NotBase64) -> Problem {

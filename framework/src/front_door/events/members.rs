@@ -1,16 +1,17 @@
 //! The members of a JSON object and the elements of an array, as they stand in the text.
 //!
 //! Most of an event are texts without escapes, and what those are is seen at a glance: any other value is serde_json's to read. It also says
-//! what is wrong with a text, where something is.
+//! what is wrong with a text, where something is. It is shown nothing that is too deep.
 
+use super::nesting::{DEEPEST, is_shallow};
 use memchr::{memchr, memchr2};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
 /// Gives each member's name and value to `take`, a text with its quotes. What was given of a text that is no object counts for nothing.
 pub(super) fn for_each<'a>(text: &'a str, take: impl FnMut(&'a str, &'a str)) -> Result<(), String> {
-    let mut rest = Rest(text);
-    rest.object(take).and_then(|()| rest.is_at_end()).ok_or_else(|| mistake_in(text))
+    let mut rest = Rest::new(text);
+    rest.object(take).and_then(|()| rest.is_at_end()).ok_or_else(|| mistake_in(text, '{'))
 }
 
 /// Gives each element to `take`, until that fails. What was given of a text that is no array counts for nothing.
@@ -18,38 +19,55 @@ pub(super) fn for_each_element<'a, E>(
     text: &'a str,
     take: impl FnMut(&'a str) -> Result<(), E>,
 ) -> Result<Result<(), E>, String> {
-    let mut rest = Rest(text);
+    let mut rest = Rest::new(text);
     match rest.array(take) {
-        Some(Ok(())) => rest.is_at_end().map(Ok).ok_or_else(|| mistake_in(text)),
+        Some(Ok(())) => rest.is_at_end().map(Ok).ok_or_else(|| mistake_in(text, '[')),
         Some(failed) => Ok(failed),
-        None => Err(mistake_in(text)),
+        None => Err(mistake_in(text, '[')),
     }
 }
 
-fn mistake_in(text: &str) -> String {
-    match serde_json::from_str::<IgnoredAny>(text) {
-        Ok(_) => "it is something else".into(),
-        Err(error) => error.to_string(),
+/// Why a text is not what begins with `first`.
+fn mistake_in(text: &str, first: char) -> String {
+    match text.trim_start_matches(WHITE).chars().next() {
+        None => "it is empty".into(),
+        Some(found) if found != first => format!("it does not begin with {first:?}"),
+        Some(_) if !is_shallow(text.as_bytes()) => format!("it is nested deeper than {DEEPEST} levels"),
+        Some(_) => match serde_json::from_str::<IgnoredAny>(text) {
+            Ok(_) => "it is something else".into(),
+            Err(error) => error.to_string(),
+        },
     }
 }
 
-/// What was not looked at yet.
-struct Rest<'a>(&'a str);
+/// White space (RFC 8259, 2).
+const WHITE: [char; 4] = [' ', '\n', '\r', '\t'];
+
+/// A text, and what of it was not looked at yet.
+struct Rest<'a> {
+    whole: &'a str,
+    rest: &'a str,
+    is_shallow: bool,
+}
 
 impl<'a> Rest<'a> {
+    fn new(whole: &'a str) -> Self {
+        Self { whole, rest: whole, is_shallow: false }
+    }
+
     /// What comes after white space.
     fn peek(&mut self) -> Option<u8> {
-        self.0 = self.0.trim_start_matches([' ', '\n', '\r', '\t']);
-        self.0.as_bytes().first().copied()
+        self.rest = self.rest.trim_start_matches(WHITE);
+        self.rest.as_bytes().first().copied()
     }
 
     fn skip(&mut self, byte: u8) -> Option<()> {
-        (self.peek()? == byte).then(|| self.0 = &self.0[1..])
+        (self.peek()? == byte).then(|| self.rest = &self.rest[1..])
     }
 
     fn take(&mut self, len: usize) -> &'a str {
-        let (taken, rest) = self.0.split_at(len);
-        self.0 = rest;
+        let (taken, rest) = self.rest.split_at(len);
+        self.rest = rest;
         taken
     }
 
@@ -57,7 +75,7 @@ impl<'a> Rest<'a> {
         if self.peek()? != b'"' {
             return None;
         }
-        let inner = &self.0.as_bytes()[1..];
+        let inner = &self.rest.as_bytes()[1..];
         let len = memchr2(b'"', b'\\', inner)?;
         let has_controls = inner[..len].iter().fold(false, |has, byte| has | (*byte < b' '));
         if inner[len] == b'"' && !has_controls { Some(self.take(len + 2)) } else { self.raw() }
@@ -65,7 +83,11 @@ impl<'a> Rest<'a> {
 
     /// A value as serde_json finds it.
     fn raw(&mut self) -> Option<&'a str> {
-        let mut values = serde_json::Deserializer::from_str(self.0).into_iter::<&RawValue>();
+        if self.rest.starts_with(['{', '[']) && !self.is_shallow {
+            self.is_shallow = is_shallow(self.whole.as_bytes());
+            self.is_shallow.then_some(())?;
+        }
+        let mut values = serde_json::Deserializer::from_str(self.rest).into_iter::<&RawValue>();
         values.next()?.ok()?;
         let len = values.byte_offset();
         Some(self.take(len))
@@ -93,9 +115,9 @@ impl<'a> Rest<'a> {
         }
         loop {
             let is_object = self.peek()? == b'{';
-            let before = self.0;
+            let before = self.rest;
             if is_object { self.object(|_, _| ()) } else { self.value().map(drop) }?;
-            if let Err(error) = take(&before[..before.len() - self.0.len()]) {
+            if let Err(error) = take(&before[..before.len() - self.rest.len()]) {
                 return Some(Err(error));
             }
             if self.skip(b',').is_none() {
@@ -203,6 +225,18 @@ mod tests {
             assert_eq!(members(text), None, "{text:?}");
             assert_eq!(elements(&format!("[{text}")), None, "{text:?}");
         }
+    }
+
+    #[test]
+    fn what_is_too_deep_is_refused_and_brackets_in_texts_are_no_depth() {
+        let (opened, closed) = ("[".repeat(DEEPEST), "]".repeat(DEEPEST));
+        let why = format!("it is nested deeper than {DEEPEST} levels");
+        let object = format!("{{\"a\":1,\"b\":{opened}{closed}}}");
+        assert_eq!(for_each(&object, |_, _| ()), Err(why.clone()));
+        let array = format!("[{{\"a\":1}},{{\"b\":{opened}");
+        assert_eq!(for_each_element(&array, |_| Ok::<_, ()>(())), Err(why));
+        let text = format!("{{\"a\":\"{opened}\",\"b\":[]}}");
+        assert_eq!(members(&text).map(|members| members.len()), Some(2));
     }
 
     proptest! {

@@ -1,32 +1,10 @@
-//! What a JSON text has to be before a parser sees it, above all how deep.
-
-use std::str::Utf8Error;
+//! How deep a JSON text is, which a parser is not asked: what it remembers of a depth is in proportion to that.
 
 /// The deepest nesting that is read: as deep as serde_json reads values.
-const DEEPEST: usize = 128;
+pub(super) const DEEPEST: usize = 128;
 
-/// Refuses what is not JSON beginning with `first`, or deeper than any: what a parser says of a text, and what it remembers of a depth, is in
-/// proportion to the document.
-pub(super) fn check(document: &[u8], first: u8) -> Result<(), String> {
-    begins_with(document, first)?;
-    if is_shallow(document) { Ok(()) } else { Err(format!("it is nested deeper than {DEEPEST} levels")) }
-}
-
-/// Refuses what does not begin with `first`.
-pub(super) fn begins_with(document: &[u8], first: u8) -> Result<(), String> {
-    match document.iter().find(|byte| !byte.is_ascii_whitespace()) {
-        Some(found) if *found == first => Ok(()),
-        Some(_) => Err(format!("it does not begin with {:?}", first as char)),
-        None => Err("it is empty".into()),
-    }
-}
-
-/// What to say of a document that is none.
-pub(super) fn not_utf8(error: Utf8Error) -> String {
-    format!("it is not UTF-8: {error}")
-}
-
-fn is_shallow(document: &[u8]) -> bool {
+/// Whether no part of it is deeper than any that is read.
+pub(super) fn is_shallow(document: &[u8]) -> bool {
     // Most have so few brackets that it does not matter where.
     if memchr::memchr2_iter(b'{', b'[', document).take(DEEPEST + 1).count() <= DEEPEST {
         return true;
