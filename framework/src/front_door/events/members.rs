@@ -8,6 +8,9 @@ use memchr::{memchr, memchr2};
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+/// White space (RFC 8259, 2).
+const WHITE: [char; 4] = [' ', '\n', '\r', '\t'];
+
 /// Gives each member's name and value to `take`, a text with its quotes. What was given of a text that is no object counts for nothing.
 pub(super) fn for_each<'a>(text: &'a str, take: impl FnMut(&'a str, &'a str)) -> Result<(), String> {
     let mut rest = Rest::new(text);
@@ -39,9 +42,6 @@ fn mistake_in(text: &str, first: char) -> String {
         },
     }
 }
-
-/// White space (RFC 8259, 2).
-const WHITE: [char; 4] = [' ', '\n', '\r', '\t'];
 
 /// A text, and what of it was not looked at yet.
 struct Rest<'a> {

@@ -76,8 +76,7 @@ impl Ordered {
     fn set(&mut self, place: u64, result: &impl Serialize) {
         if place == self.first {
             self.next(|text| write(text, result));
-            while let Some(Some(_)) = self.open.front() {
-                let result = self.open.front_mut().and_then(Option::take).unwrap_or_default();
+            while let Some(result) = self.open.front_mut().and_then(Option::take) {
                 self.next(|text| text.extend_from_slice(&result));
             }
         } else if let Some(open) = self.open.get_mut((place - self.first) as usize) {

@@ -104,7 +104,7 @@ impl Requests {
         self.row.clear();
     }
 
-    /// Nothing is known of what it wrote, or it wrote nothing.
+    /// It wrote nothing, or nobody knows: what it did write is found when the table is read again.
     pub(super) fn failed(&mut self) {
         for entry in self.row.as_chunks::<ENTRY>().0 {
             if let Some(key) = entry.first_chunk() {
