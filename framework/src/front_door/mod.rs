@@ -17,6 +17,7 @@ mod decoded;
 mod door;
 mod events;
 mod expect;
+mod http1;
 mod http2;
 mod idempotency;
 mod intake;

@@ -6,9 +6,9 @@
 
 use super::{
     access::{Access, Verb},
-    budget::Budget,
     door::Door,
     expect::expect,
+    http1::{HEAD_TIMEOUT, Paced, Turn},
     http2::Bounded,
     meter::NO_ROUTE,
     openapi,
@@ -29,8 +29,8 @@ use actix_tls::accept::{
 };
 use actix_web::{
     App, HttpMessage,
-    body::{BoxBody, MessageBody},
-    dev::{AppConfig, Server, ServerHandle, ServiceRequest, ServiceResponse, fn_service},
+    body::{BoxBody, EitherBody, MessageBody},
+    dev::{AppConfig, Server, ServerHandle, Service, ServiceRequest, ServiceResponse, fn_service},
     http::{Method, StatusCode, header::ACCESS_CONTROL_REQUEST_METHOD},
     middleware::{Condition, Next, from_fn},
     web::{self, ServiceConfig},
@@ -44,8 +44,6 @@ use std::{
 };
 use tokio::net::TcpSocket;
 
-/// How long the head of a request may take.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection may be idle between requests: longer than proxies keep theirs.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long requests that were given up may take to be answered.
@@ -116,13 +114,17 @@ impl FrontDoor {
         let builder = Server::build().max_concurrent_connections(most);
         let stopping = builder.graceful_shutdown_signal();
         let (door, configure) = (self.door.clone(), self.configure());
-        let origins = self.options.config.cors_origins.clone();
+        let (origins, turns) = (self.options.config.cors_origins.clone(), self.door.clone());
         let app = move || {
             App::new()
                 .wrap(from_fn(others_enter))
                 // Outside of that: a browser asks without a token whether it may ask with one.
                 .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
                 .wrap(Condition::new(!origins.is_empty(), from_fn(refused_origins)))
+                .wrap_fn({
+                    let door = turns.clone();
+                    move |request, routes| in_turn(door.clone(), request, routes)
+                })
                 .configure(&configure)
                 .default_service(web::to(post_task::not_found))
         };
@@ -138,23 +140,26 @@ impl FrontDoor {
                     .keep_alive(KEEP_ALIVE)
                     .client_request_timeout(HEAD_TIMEOUT)
                     .client_disconnect_timeout(LINGER)
-                    .tcp_nodelay(true)
                     .local_addr(address)
+                    .on_connect_ext(|stream: &Paced<_>, data| stream.introduce(data))
                     .expect(fn_service(move |request| ready(expect(&door, request))))
                     .finish(map_config(app(), |()| AppConfig::default()))
             }};
         }
         let builder = builder.workers(threads).disable_signals().shutdown_timeout(LAST_ANSWERS.as_secs());
         let builder = match tls {
-            None => builder.listen("front-door", listener, move || service!().tcp()),
-            // As actix-http's own service for TLS is put together, with a bound on what HTTP/2 takes.
+            // As actix-http's own services are put together, with bounds on what a connection takes.
+            None => builder.listen("front-door", listener, move || {
+                let door = door.clone();
+                fn_service(move |stream| ready(Ok(plain(stream, &door)))).and_then(service!())
+            }),
             Some(tls) => builder.listen("front-door", listener, move || {
                 let mut acceptor = Acceptor::new(tls.clone());
                 acceptor.set_handshake_timeout(HEAD_TIMEOUT);
                 let acceptor = acceptor.map_init_err(drop).map_err(TlsError::into_service_error);
                 let http = service!().map_err(TlsError::Service);
                 let door = door.clone();
-                acceptor.and_then(move |stream| ready(Ok(negotiated(stream, &door.budget)))).and_then(http)
+                acceptor.and_then(move |stream| ready(Ok(negotiated(stream, &door)))).and_then(http)
             }),
         };
         let server = builder.map_err(failed)?.run();
@@ -193,18 +198,56 @@ impl FrontDoorHandle {
     }
 }
 
-/// What HTTP is spoken on a connection, and with whom.
-fn negotiated(
-    stream: TlsStream<TcpStream>,
-    budget: &Budget,
-) -> (Bounded<TlsStream<TcpStream>>, Protocol, Option<SocketAddr>) {
+/// A connection, what HTTP is spoken on it, and with whom.
+type Accepted<S> = (Paced<S>, Protocol, Option<SocketAddr>);
+
+/// A connection without TLS.
+fn plain(stream: TcpStream, door: &Door) -> Accepted<TcpStream> {
+    let peer = prepared(&stream);
+    (Paced::new(stream, true, door), Protocol::Http1, peer)
+}
+
+/// A connection with TLS.
+fn negotiated(stream: TlsStream<TcpStream>, door: &Door) -> Accepted<Bounded<TlsStream<TcpStream>>> {
     let (socket, session) = stream.get_ref();
     let is_http2 = session.alpn_protocol() == Some(tls::HTTP2);
     let protocol = if is_http2 { Protocol::Http2 } else { Protocol::Http1 };
-    // Without it small answers may be late, and are right all the same.
+    let peer = prepared(socket);
+    (Paced::new(Bounded::new(stream, is_http2, &door.budget), !is_http2, door), protocol, peer)
+}
+
+/// Sees to it that small answers go out at once, and says to whom.
+fn prepared(socket: &TcpStream) -> Option<SocketAddr> {
+    // Without it they may be late, and are right all the same.
     let _ = socket.set_nodelay(true);
-    let peer = socket.peer_addr().ok();
-    (Bounded::new(stream, is_http2, budget), protocol, peer)
+    socket.peer_addr().ok()
+}
+
+/// Tells the connection of a request how long that is in hand.
+fn in_turn<S, B>(
+    door: Arc<Door>,
+    mut request: ServiceRequest,
+    routes: &S,
+) -> impl Future<Output = Result<ServiceResponse<EitherBody<B>>, S::Error>> + use<S, B>
+where
+    S: Service<ServiceRequest, Response = ServiceResponse<B>>,
+    B: MessageBody + 'static,
+{
+    let begun = match Turn::begin(&mut request) {
+        Ok(turn) => Ok((turn, routes.call(request))),
+        Err(problem) => Err((problem, request)),
+    };
+    async move {
+        match begun {
+            Ok((None, answer)) => Ok(answer.await?.map_into_left_body()),
+            Ok((Some(turn), answer)) => Ok(turn.until_answered(answer.await?)),
+            Err((problem, request)) => {
+                let (request, payload) = request.into_parts();
+                let answer = post_task::stray(door, NO_ROUTE, &problem, &request, payload).await;
+                Ok(ServiceResponse::new(request, answer).map_into_right_body())
+            }
+        }
+    }
 }
 
 /// What pages of these origins may do.

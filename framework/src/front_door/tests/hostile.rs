@@ -1,9 +1,12 @@
 //! Senders that are slow, smuggle or flood: each gets an answer or is hung up on, and those beside it do not notice.
 
-use super::support::{Connection, Running, Setup, await_that};
+use super::support::{Connection, Running, Script, Setup, await_that};
 use crate::config::FrontDoorConfig;
 use bytesize::ByteSize;
-use std::time::{Duration, Instant};
+use std::{
+    io::Write,
+    time::{Duration, Instant},
+};
 
 fn is_well(door: &Running) {
     let began = Instant::now();
@@ -54,10 +57,16 @@ fn lines_may_trickle() {
     assert_eq!(slow.response().json()["accepted"], 1);
 }
 
+/// The first head of a connection, and one that comes after a request, or with it.
 #[test]
 fn a_head_that_trickles_is_hung_up_on() {
     let door = Setup::default().start();
-    let mut slow: Vec<Connection> = (0..50).map(|_| door.connect()).collect();
+    let mut slow: Vec<Connection> = (0..60).map(|_| door.connect()).collect();
+    for (number, connection) in slow.iter_mut().enumerate().filter(|(number, _)| number % 3 > 0) {
+        let next = if number % 3 == 1 { "" } else { "POST /v1/tasks/k HTTP/1.1\r\nX: " };
+        connection.send(format!("POST /v1/tasks/k HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx{next}"));
+        assert_eq!(connection.response().status, 202);
+    }
     let began = Instant::now();
     let mut open = slow.len();
     while open > 0 && began.elapsed() < Duration::from_secs(20) {
@@ -68,6 +77,61 @@ fn a_head_that_trickles_is_hung_up_on() {
     }
     assert_eq!(open, 0, "within the time for a head, which is 10 s");
     assert!(began.elapsed() > Duration::from_secs(5));
+}
+
+/// Those that come slowly enough to be many at once.
+#[test]
+fn long_heads_are_within_the_budget() {
+    let door = Setup { pool: 1 << 20, ..Setup::default() }.start();
+    let mut long: Vec<Connection> = (0..20).map(|_| door.connect()).collect();
+    for connection in &mut long {
+        connection.send_post("k", "", b"x");
+        assert_eq!(connection.response().status, 202);
+        let _ = connection.try_send(
+            format!("POST /v1/tasks/k HTTP/1.1\r\nHost: x\r\nX: {}", "x".repeat(60_000)).as_bytes(),
+        );
+    }
+    await_that("the memory of heads", || {
+        is_well(&door);
+        long.iter_mut().map(Connection::is_over).filter(|is_over| *is_over).count() > 10
+    });
+    let mut served = 0;
+    for mut connection in long {
+        if connection.try_send(b"\r\nContent-Length: 1\r\n\r\nx").is_ok()
+            && let Some(status) = connection.status_or_end()
+        {
+            assert_eq!(status, 202);
+            served += 1;
+        }
+    }
+    assert!((5..10).contains(&served), "{served}");
+    assert!(door.pool.reserved() <= 1 << 20);
+}
+
+/// Requests that are sent before the one in front of them is answered: each is answered, in order, and what they take
+/// while they wait is reserved or left to the sender.
+#[test]
+fn requests_behind_one_that_waits_take_little() {
+    const BEHIND: usize = 20_000;
+    let door = Setup { keep: false, ..Setup::default() }.start();
+    door.log.script(Script::Wait);
+    let mut connection = door.connect();
+    let mut writer = connection.writer();
+    let sender = std::thread::spawn(move || {
+        writer.write_all(b"POST /v1/tasks/k HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx").unwrap();
+        writer.write_all("GET / HTTP/1.1\r\nHost: x\r\n\r\n".repeat(BEHIND).as_bytes()).unwrap();
+    });
+    door.log.await_appends(1);
+    std::thread::sleep(Duration::from_millis(300));
+    let reserved = door.pool.reserved();
+    assert!((100 << 10..500 << 10).contains(&reserved), "{reserved}");
+    door.log.script(Script::Ok);
+    assert_eq!(connection.response().status, 202);
+    for _ in 0..BEHIND {
+        assert_eq!(connection.response().status, 404);
+    }
+    sender.join().unwrap();
+    door.await_idle_pool();
 }
 
 /// What two servers in a row could read differently is refused as a whole, and nothing of it is taken for a request.
@@ -141,6 +205,21 @@ fn more_requests_than_there_is_memory_for_are_503_and_end_with_it() {
     }
     assert!(accepted > 20, "{accepted} were accepted");
     door.await_idle_pool();
+    is_well(&door);
+}
+
+#[test]
+fn who_takes_no_answers_is_hung_up_on() {
+    let config = FrontDoorConfig { body_timeout: Duration::from_millis(400), ..Setup::default().config };
+    let door = Setup { config, ..Setup::default() }.start();
+    let mut deaf = door.connect();
+    deaf.set_write_timeout(Duration::from_secs(20));
+    let began = Instant::now();
+    let asks = "GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1000);
+    while deaf.try_send(asks.as_bytes()).is_ok() {
+        assert!(began.elapsed() < Duration::from_secs(10));
+    }
+    assert!(began.elapsed() < Duration::from_secs(10), "{:?}", began.elapsed());
     is_well(&door);
 }
 

@@ -332,7 +332,7 @@ impl Drop for Running {
 }
 
 /// Polls until a condition holds, or fails the test after ten seconds.
-pub(super) fn await_that(what: &str, condition: impl Fn() -> bool) {
+pub(super) fn await_that(what: &str, mut condition: impl FnMut() -> bool) {
     for _ in 0..10_000 {
         if condition() {
             return;
@@ -413,6 +413,11 @@ impl Connection {
     /// The status of the answer; `None` where it was hung up on without one.
     pub(super) fn status_or_end(&mut self) -> Option<u16> {
         self.try_head().ok().map(|response| response.status)
+    }
+
+    /// A second hold of the connection, to write while answers are read.
+    pub(super) fn writer(&self) -> TcpStream {
+        self.reader.get_ref().try_clone().unwrap()
     }
 
     pub(super) fn set_write_timeout(&self, timeout: Duration) {
