@@ -35,6 +35,7 @@ use actix_web::{
     middleware::{Condition, Next, from_fn},
     web::{self, ServiceConfig},
 };
+use futures_util::{TryFutureExt, future::Either};
 use std::{
     future::ready,
     io,
@@ -233,20 +234,16 @@ where
     S: Service<ServiceRequest, Response = ServiceResponse<B>>,
     B: MessageBody + 'static,
 {
-    let begun = match Turn::begin(&mut request) {
-        Ok(turn) => Ok((turn, routes.call(request))),
-        Err(problem) => Err((problem, request)),
-    };
-    async move {
-        match begun {
-            Ok((None, answer)) => Ok(answer.await?.map_into_left_body()),
-            Ok((Some(turn), answer)) => Ok(turn.until_answered(answer.await?)),
-            Err((problem, request)) => {
-                let (request, payload) = request.into_parts();
-                let answer = post_task::stray(door, NO_ROUTE, &problem, &request, payload).await;
-                Ok(ServiceResponse::new(request, answer).map_into_right_body())
-            }
-        }
+    match Turn::begin(&mut request) {
+        Ok(turn) => Either::Left(routes.call(request).map_ok(move |answer| match turn {
+            Some(turn) => turn.until_answered(answer),
+            None => answer.map_into_left_body(),
+        })),
+        Err(problem) => Either::Right(async move {
+            let (request, payload) = request.into_parts();
+            let answer = post_task::stray(door, NO_ROUTE, &problem, &request, payload).await;
+            Ok(ServiceResponse::new(request, answer).map_into_right_body())
+        }),
     }
 }
 

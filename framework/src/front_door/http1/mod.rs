@@ -21,11 +21,12 @@ use actix_web::{
 use bytes::Bytes;
 use futures_util::Stream;
 pub(super) use reading::HEAD_TIMEOUT;
-use reading::{Body, Reading, Room};
+use reading::{AHEAD, Body, Reading, Room};
 use std::{
     cell::{Cell, RefCell},
     future::Future,
     io,
+    mem::MaybeUninit,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
@@ -123,6 +124,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         let before = buf.filled().len();
         let read = match room {
             Room::Bytes(most) if most >= buf.remaining() as u64 => Pin::new(inner).poll_read(cx, buf),
+            // Nearly always there is nothing.
+            Room::Bytes(most) if most <= AHEAD => {
+                let mut few = [MaybeUninit::uninit(); AHEAD as usize];
+                let mut part = ReadBuf::uninit(&mut few[..most as usize]);
+                let read = Pin::new(inner).poll_read(cx, &mut part);
+                buf.put_slice(part.filled());
+                read
+            }
             Room::Bytes(most) => {
                 let mut part = ReadBuf::new(buf.initialize_unfilled_to(most as usize));
                 let read = Pin::new(inner).poll_read(cx, &mut part);
@@ -188,7 +197,7 @@ impl Turn {
     pub(super) fn begin(request: &mut ServiceRequest) -> Result<Option<Self>, Problem> {
         let Some(connection) = request.conn_data::<Rc<Connection>>().cloned() else { return Ok(None) };
         let body = body(request);
-        let waiting = connection.reading.borrow_mut().begin(head_size(request), body);
+        let waiting = connection.reading.borrow_mut().begin(|| head_size(request), body);
         let mut turn = Self { connection, _waiting: None };
         turn.connection.memory.take();
         if waiting > 0 {

@@ -9,10 +9,14 @@ pub(in super::super) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const LARGEST_HEAD: u64 = 128 << 10;
 /// What may come of a head before memory is reserved for all of it.
 const FREE: i64 = 16 << 10;
-/// How much is read before the server looks at it.
-const LOOK: u64 = 8 << 10;
+/// How much is read before the server looks at it: with most requests all of their bodies.
+const LOOK: u64 = 16 << 10;
+/// The same while the end of a body may be in it, and further requests after that.
+const CHUNKED_LOOK: u64 = 8 << 10;
 /// How much of the next requests is read while one is in hand: enough to see that the peer has gone.
-const AHEAD: u64 = 256;
+pub(super) const AHEAD: u64 = 256;
+/// What is taken for the head of a request without an estimate.
+const ALONE: i64 = 512;
 /// How many times its size on the wire a request may take in memory while it waits for those before it: the least has 18 bytes.
 const SPREAD: u64 = 50;
 
@@ -64,7 +68,8 @@ impl Reading {
         }
         let most = match (self.is_chunked, self.in_hand) {
             (false, _) if self.unclaimed < 0 => return Room::Bytes(self.unclaimed.unsigned_abs()),
-            (true, _) | (_, 0) => LOOK,
+            (true, _) => CHUNKED_LOOK,
+            (_, 0) => LOOK,
             _ if self.unclaimed > FREE => 0,
             _ => self.left.min(AHEAD),
         };
@@ -95,19 +100,22 @@ impl Reading {
         self.unseen = 0;
     }
 
-    /// A request with a head of about so many bytes is in hand. Returns what requests may take that came with it and wait for it.
-    pub(super) fn begin(&mut self, head: u64, body: Body) -> u64 {
+    /// A request is in hand; `head` estimates the size of its head. Returns what requests may take that came with it and wait for it.
+    pub(super) fn begin(&mut self, head: impl FnOnce() -> u64, body: Body) -> u64 {
         self.in_hand += 1;
         self.has_begun = true;
         self.since = None;
         if std::mem::replace(&mut self.is_chunked, body == Body::Chunked) {
-            // Nobody has read the last body to its end, and so it was not seen where the head began.
-            self.unclaimed = head as i64;
+            // Nobody has read the last body to its end, and so it was not seen where this head began.
+            self.unclaimed = 0;
         }
         match body {
             Body::Sized(size) => {
-                self.unclaimed -= (head + size.min(1 << 60)) as i64;
                 self.left = size.saturating_add(AHEAD);
+                self.unclaimed -= size.min(1 << 60) as i64;
+                // Mostly it has come alone, and all of it is the head.
+                self.unclaimed =
+                    if (0..=ALONE).contains(&self.unclaimed) { 0 } else { self.unclaimed - head() as i64 };
             }
             Body::Chunked => self.unclaimed = 0,
         }
@@ -174,7 +182,7 @@ mod tests {
                 has_read += read(&mut reading, &mut there);
             }
             come += has_read + there;
-            reading.begin((head as i64 - off).max(1) as u64, Body::Sized(size));
+            reading.begin(|| (head as i64 - off).max(1) as u64, Body::Sized(size));
             for _ in 0..2 * total {
                 has_read += read(&mut reading, &mut there);
                 if there == 0 && come < 10 * total {
@@ -195,7 +203,7 @@ mod tests {
         let mut reading = Reading::default();
         let mut there = 1 << 20;
         assert_eq!(read(&mut reading, &mut there), LOOK);
-        assert_eq!(reading.begin(18, Body::Sized(0)), (LOOK - 18) * SPREAD);
+        assert_eq!(reading.begin(|| 18, Body::Sized(0)), (LOOK - 18) * SPREAD);
         let mut ahead = 0;
         for _ in 0..100 {
             ahead += read(&mut reading, &mut there);
@@ -215,7 +223,7 @@ mod tests {
             assert_eq!((reading.deadline(), reading.head_memory()), (Some(began + HEAD_TIMEOUT), 0));
             reading.read(1, began + Duration::from_secs(9));
             assert_eq!(reading.head_memory(), LARGEST_HEAD);
-            reading.begin(FREE as u64 + 1, Body::Sized(0));
+            reading.begin(|| FREE as u64 + 1, Body::Sized(0));
             assert_eq!((reading.deadline(), reading.head_memory()), (None, 0));
             reading.end();
             reading.room();
@@ -228,9 +236,9 @@ mod tests {
         let mut reading = Reading::default();
         let mut there = 1 << 20;
         read(&mut reading, &mut there);
-        assert_eq!(reading.begin(200, Body::Chunked), 0);
+        assert_eq!(reading.begin(|| 200, Body::Chunked), 0);
         for _ in 0..100 {
-            assert_eq!(read(&mut reading, &mut there), LOOK);
+            assert_eq!(read(&mut reading, &mut there), CHUNKED_LOOK);
         }
         reading.body_ended();
         assert_eq!((read(&mut reading, &mut there), read(&mut reading, &mut there)), (AHEAD, 0));
