@@ -6,6 +6,7 @@
 //! memory for a long head, and fails where a head does not become whole in time: the connection is closed then, without an
 //! answer to what was no request yet. The server's middleware says when a request begins and ends.
 
+mod lines;
 mod reading;
 
 use super::{body::declared, budget::Budget, door::Door, problem::Problem};
@@ -18,7 +19,7 @@ use actix_web::{
     error::PayloadError,
     http::Method,
 };
-use bytes::Bytes;
+use bytes::{Buf, Bytes, BytesMut};
 use futures_util::Stream;
 pub(super) use reading::HEAD_TIMEOUT;
 use reading::{AHEAD, Body, Reading, Room};
@@ -53,6 +54,8 @@ pub(super) struct Paced<S> {
     /// Of HTTP/1.1.
     connection: Option<Rc<Connection>>,
     overdue: Option<Pin<Box<Sleep>>>,
+    /// What was read, and is not to be seen yet.
+    held: BytesMut,
     /// How long a peer may take none of what it is sent.
     patience: Duration,
     stuck: Option<Pin<Box<Sleep>>>,
@@ -68,7 +71,14 @@ impl<S> Paced<S> {
                 waiting: Cell::default(),
             })
         });
-        Self { inner, connection, overdue: None, patience: door.body_timeout, stuck: None }
+        Self {
+            inner,
+            connection,
+            overdue: None,
+            held: BytesMut::new(),
+            patience: door.body_timeout,
+            stuck: None,
+        }
     }
 
     /// Tells the requests of this connection about it.
@@ -80,17 +90,16 @@ impl<S> Paced<S> {
 }
 
 impl Connection {
-    /// So many bytes were read.
-    fn read(&self, bytes: usize) -> io::Result<()> {
+    /// These bytes were read; so many of them may be seen.
+    fn read(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut reading = self.reading.borrow_mut();
-        reading.read(bytes as u64, Instant::now());
+        let seen = reading.read(bytes, Instant::now());
         let needed = reading.head_memory();
-        if needed == 0 {
-            return Ok(());
+        if needed > 0 {
+            let reserved = self.memory.take().map_or_else(|| self.budget.reserve(needed), Ok);
+            self.memory.set(Some(reserved.map_err(|_| closed("there is no memory for a long head"))?));
         }
-        let reserved = self.memory.take().map_or_else(|| self.budget.reserve(needed), Ok);
-        self.memory.set(Some(reserved.map_err(|_| closed("there is no memory for a long head"))?));
-        Ok(())
+        Ok(seen)
     }
 }
 
@@ -118,27 +127,12 @@ fn poll_overdue(
 
 impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { inner, connection, overdue, .. } = self.get_mut();
+        let Self { inner, connection, overdue, held, .. } = self.get_mut();
         let Some(connection) = connection else { return Pin::new(inner).poll_read(cx, buf) };
         let room = connection.reading.borrow_mut().room();
         let before = buf.filled().len();
         let read = match room {
-            Room::Bytes(most) if most >= buf.remaining() as u64 => Pin::new(inner).poll_read(cx, buf),
-            // Nearly always there is nothing.
-            Room::Bytes(most) if most <= AHEAD => {
-                let mut few = [MaybeUninit::uninit(); AHEAD as usize];
-                let mut part = ReadBuf::uninit(&mut few[..most as usize]);
-                let read = Pin::new(inner).poll_read(cx, &mut part);
-                buf.put_slice(part.filled());
-                read
-            }
-            Room::Bytes(most) => {
-                let mut part = ReadBuf::new(buf.initialize_unfilled_to(most as usize));
-                let read = Pin::new(inner).poll_read(cx, &mut part);
-                let bytes = part.filled().len();
-                buf.advance(bytes);
-                read
-            }
+            Room::Bytes(most) => poll_some(inner, held, cx, buf, most),
             Room::AfterLook => {
                 cx.waker().wake_by_ref();
                 Poll::Pending
@@ -148,21 +142,61 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
                 Poll::Pending
             }
         };
-        match read {
-            Poll::Ready(read) => Poll::Ready(read.and_then(|()| match buf.filled().len() - before {
-                0 => Ok(()),
-                bytes => connection.read(bytes),
-            })),
-            Poll::Pending => {
-                let mut reading = connection.reading.borrow_mut();
-                reading.looked();
-                match reading.deadline() {
-                    Some(deadline) => poll_overdue(overdue, deadline, cx).map(Err),
-                    None => Poll::Pending,
-                }
-            }
+        if read.is_pending() {
+            let mut reading = connection.reading.borrow_mut();
+            reading.looked();
+            return match reading.deadline() {
+                Some(deadline) => poll_overdue(overdue, deadline, cx).map(Err),
+                None => Poll::Pending,
+            };
         }
+        ready!(read)?;
+        let bytes = &buf.filled()[before..];
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let seen = connection.read(bytes)?;
+        if held.is_empty() {
+            held.extend_from_slice(&bytes[seen..]);
+        } else {
+            held.advance(seen);
+        }
+        buf.set_filled(before + seen);
+        Poll::Ready(Ok(()))
     }
+}
+
+/// Reads up to `most` bytes: of what is held back where that is something, which it stays.
+fn poll_some<S: AsyncRead + Unpin>(
+    inner: &mut S,
+    held: &mut BytesMut,
+    cx: &mut Context<'_>,
+    buf: &mut ReadBuf<'_>,
+    most: u64,
+) -> Poll<io::Result<()>> {
+    let most = usize::try_from(most).unwrap_or(usize::MAX).min(buf.remaining());
+    if !held.is_empty() {
+        buf.put_slice(&held[..most.min(held.len())]);
+        return Poll::Ready(Ok(()));
+    }
+    // What its last bytes were.
+    *held = BytesMut::new();
+    if most == buf.remaining() {
+        return Pin::new(inner).poll_read(cx, buf);
+    }
+    if most > AHEAD as usize {
+        let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
+        let read = Pin::new(inner).poll_read(cx, &mut part);
+        let bytes = part.filled().len();
+        buf.advance(bytes);
+        return read;
+    }
+    // Nearly always there is nothing.
+    let mut few = [MaybeUninit::uninit(); AHEAD as usize];
+    let mut part = ReadBuf::uninit(&mut few[..most]);
+    let read = Pin::new(inner).poll_read(cx, &mut part);
+    buf.put_slice(part.filled());
+    read
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {

@@ -1,5 +1,6 @@
 //! How much of a connection may be read, from what has been read of it and which of its requests are in hand.
 
+use super::lines::Lines;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -11,14 +12,14 @@ const LARGEST_HEAD: u64 = 128 << 10;
 const FREE: i64 = 16 << 10;
 /// How much is read before the server looks at it: with most requests all of their bodies.
 const LOOK: u64 = 16 << 10;
-/// The same while the end of a body may be in it, and further requests after that.
-const CHUNKED_LOOK: u64 = 8 << 10;
+/// How many empty lines, of which each may end a head, the server sees in one look.
+const HEADS: usize = 4;
+/// What a request takes that waits for those before it, however short it is: actix-http makes room for 16 headers.
+const WAITING: u64 = 8 << 10;
 /// How much of the next requests is read while one is in hand: enough to see that the peer has gone.
-pub(super) const AHEAD: u64 = 256;
+pub(super) const AHEAD: u64 = 64;
 /// What is taken for the head of a request without an estimate.
 const ALONE: i64 = 512;
-/// How many times its size on the wire a request may take in memory while it waits for those before it: the least has 18 bytes.
-const SPREAD: u64 = 50;
 
 /// The body of a request, as its head describes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,8 +52,12 @@ pub(super) struct Reading {
     unclaimed: i64,
     /// What may be read at the most while the last request is in hand, whatever its head was.
     left: u64,
-    /// What was read since the server has looked.
+    lines: Lines,
+    /// Heads that were read, at the most, and whose requests have not begun.
+    waiting: usize,
+    /// What was read since the server has looked, and how many heads it may have.
     unseen: u64,
+    unseen_heads: usize,
     /// Since when bytes have come without a request in hand.
     since: Option<Instant>,
     /// A request has begun since the last byte came.
@@ -64,65 +69,77 @@ impl Reading {
     pub(super) fn room(&mut self) -> Room {
         if self.in_hand == 0 && self.has_begun && self.unclaimed > -(AHEAD as i64) {
             // All that was whole has begun: this is what estimates were off by, or the start of a head that will count when it goes on.
-            self.unclaimed = 0;
+            (self.unclaimed, self.waiting) = (0, 0);
         }
-        let most = match (self.is_chunked, self.in_hand) {
-            (false, _) if self.unclaimed < 0 => return Room::Bytes(self.unclaimed.unsigned_abs()),
-            (true, _) => CHUNKED_LOOK,
-            (_, 0) => LOOK,
+        let most = match self.in_hand {
+            _ if self.is_body() => return Room::Bytes(self.unclaimed.unsigned_abs()),
+            _ if self.is_chunked => LOOK,
+            0 => LOOK,
             _ if self.unclaimed > FREE => 0,
             _ => self.left.min(AHEAD),
         };
-        match most.saturating_sub(self.unseen) {
-            0 if most == 0 => Room::AfterRequest,
-            0 => Room::AfterLook,
-            bytes => Room::Bytes(bytes),
+        let is_seen = self.unseen < most && self.unseen_heads < HEADS;
+        match (most, is_seen) {
+            (0, _) => Room::AfterRequest,
+            (_, false) => Room::AfterLook,
+            (_, true) => Room::Bytes(most - self.unseen),
         }
     }
 
-    /// So many bytes were read.
-    pub(super) fn read(&mut self, bytes: u64, now: Instant) {
-        if self.is_chunked || self.unclaimed >= 0 {
-            self.unseen += bytes;
+    /// Whether what comes is certainly of a body.
+    fn is_body(&self) -> bool {
+        !self.is_chunked && self.unclaimed < 0
+    }
+
+    /// These bytes were read. Returns how many of them the server may see; the others are to be read again.
+    pub(super) fn read(&mut self, bytes: &[u8], now: Instant) -> usize {
+        let mut seen = bytes.len();
+        if self.is_body() {
+            self.lines = Lines::default();
+        } else {
+            let heads;
+            (seen, heads) = self.lines.until_empty(bytes, HEADS - self.unseen_heads);
+            self.unseen += seen as u64;
+            self.unseen_heads += heads;
+            self.waiting += heads;
         }
         if !self.is_chunked {
-            self.unclaimed += bytes as i64;
+            self.unclaimed += seen as i64;
         }
-        self.left = self.left.saturating_sub(bytes);
+        self.left = self.left.saturating_sub(seen as u64);
         self.has_begun = false;
         if self.in_hand == 0 {
             self.since.get_or_insert(now);
         }
+        seen
     }
 
     /// The server looks at everything before it reads on.
     pub(super) fn looked(&mut self) {
-        self.unseen = 0;
+        (self.unseen, self.unseen_heads) = (0, 0);
     }
 
-    /// A request is in hand; `head` estimates the size of its head. Returns what requests may take that came with it and wait for it.
+    /// A request is in hand; `head` estimates the size of its head. Returns what those take that came with it and wait for it.
     pub(super) fn begin(&mut self, head: impl FnOnce() -> u64, body: Body) -> u64 {
         self.in_hand += 1;
         self.has_begun = true;
         self.since = None;
+        self.waiting = self.waiting.saturating_sub(1);
         if std::mem::replace(&mut self.is_chunked, body == Body::Chunked) {
             // Nobody has read the last body to its end, and so it was not seen where this head began.
             self.unclaimed = 0;
         }
-        match body {
-            Body::Sized(size) => {
-                self.left = size.saturating_add(AHEAD);
-                self.unclaimed -= size.min(1 << 60) as i64;
-                // Mostly it has come alone, and all of it is the head.
-                self.unclaimed =
-                    if (0..=ALONE).contains(&self.unclaimed) { 0 } else { self.unclaimed - head() as i64 };
-            }
-            Body::Chunked => self.unclaimed = 0,
-        }
-        match u64::try_from(self.unclaimed) {
-            Ok(waiting) if waiting > AHEAD => waiting * SPREAD,
-            _ => 0,
-        }
+        let Body::Sized(size) = body else {
+            self.unclaimed = 0;
+            return 0;
+        };
+        self.left = size.saturating_add(if self.waiting == 0 { AHEAD } else { 0 });
+        self.unclaimed -= size.min(1 << 60) as i64;
+        // Mostly it has come alone, and all of it is the head.
+        let is_alone = (0..=ALONE).contains(&self.unclaimed);
+        self.unclaimed = if is_alone { 0 } else { self.unclaimed - head() as i64 };
+        // In a body there may be empty lines, too.
+        if size == 0 || self.unclaimed > 0 { self.waiting as u64 * WAITING } else { 0 }
     }
 
     /// The last request's body has come to its end.
@@ -154,44 +171,49 @@ mod tests {
     use proptest::prelude::*;
 
     /// Reads what there is, as the server does: until nothing may be read any more.
-    fn read(reading: &mut Reading, there: &mut u64) -> u64 {
-        let before = *there;
-        while let Room::Bytes(most) = reading.room() {
-            let bytes = most.min(*there);
-            if bytes == 0 {
-                break;
-            }
-            reading.read(bytes, Instant::now());
-            *there -= bytes;
+    fn read(reading: &mut Reading, there: &mut &[u8]) -> u64 {
+        let before = there.len();
+        while let (Room::Bytes(most), false) = (reading.room(), there.is_empty()) {
+            let piece = &there[..there.len().min(most as usize)];
+            let seen = reading.read(piece, Instant::now());
+            assert!(seen > 0);
+            *there = &there[seen..];
         }
         reading.looked();
-        before - *there
+        (before - there.len()) as u64
     }
 
+    const TINY: &str = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
     proptest! {
-        /// However long a head really was, all of a stated body is read while its request is in hand, and little more.
+        /// However long a head really was and whatever is in a body, all of a stated body is read while its request is in hand, and
+        /// little more.
         #[test]
         fn a_body_is_read_to_its_end(
-            head in 20..4000_u64, off in -60..4000_i64, size in 0..100_000_u64, pieces in prop::collection::vec(1..50_000_u64, 1..20),
+            head in 20..4000_usize, off in -60..4000_i64, size in 0..100_000_usize, text in "[a\r\n]{1,9}",
+            pieces in prop::collection::vec(1..50_000_usize, 1..20),
         ) {
+            let total = head + size;
+            let mut stream = vec![b'h'; head - 4];
+            stream.extend_from_slice(b"\r\n\r\n");
+            stream.extend(text.bytes().cycle().take(size));
+            stream.extend(TINY.bytes().cycle().take(2 * total + 100_000));
             let mut reading = Reading::default();
-            let (mut there, mut pieces) = (0, pieces.into_iter().cycle());
-            let (total, mut come, mut has_read) = (head + size, 0, 0);
-            while has_read < head {
-                there += pieces.next().unwrap();
-                has_read += read(&mut reading, &mut there);
-            }
-            come += has_read + there;
-            reading.begin(|| (head as i64 - off).max(1) as u64, Body::Sized(size));
-            for _ in 0..2 * total {
-                has_read += read(&mut reading, &mut there);
-                if there == 0 && come < 10 * total {
-                    let piece = pieces.next().unwrap();
-                    (there, come) = (there + piece, come + piece);
+            let (mut come, mut has_read) = (0, 0);
+            let mut begun = false;
+            for piece in pieces.into_iter().cycle().take(100_000) {
+                come = (come + piece).min(stream.len());
+                has_read += read(&mut reading, &mut &stream[has_read..come]) as usize;
+                if !begun && has_read >= head {
+                    begun = true;
+                    reading.begin(|| (head as i64 - off).max(1) as u64, Body::Sized(size as u64));
+                }
+                if reading.room() == Room::AfterRequest {
+                    break;
                 }
             }
-            prop_assert!(has_read >= total.min(come), "{has_read} of {total}");
-            prop_assert!(has_read <= total + LOOK + AHEAD, "{has_read} of {total}");
+            prop_assert!(has_read >= total, "{has_read} of {total}");
+            prop_assert!(has_read as u64 <= total as u64 + LOOK + AHEAD, "{has_read} of {total}");
             prop_assert_eq!(reading.room(), Room::AfterRequest);
             reading.end();
             prop_assert_ne!(reading.room(), Room::AfterRequest);
@@ -199,29 +221,39 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_behind_a_request_is_little_or_has_its_memory() {
+    fn few_requests_wait_behind_another() {
+        let stream = TINY.repeat(10_000);
+        let mut there = stream.as_bytes();
         let mut reading = Reading::default();
-        let mut there = 1 << 20;
-        assert_eq!(read(&mut reading, &mut there), LOOK);
-        assert_eq!(reading.begin(|| 18, Body::Sized(0)), (LOOK - 18) * SPREAD);
-        let mut ahead = 0;
-        for _ in 0..100 {
-            ahead += read(&mut reading, &mut there);
+        let mut waiting = 0;
+        for _ in 0..1000 {
+            if waiting == 0 {
+                read(&mut reading, &mut there);
+                waiting = reading.waiting as u64;
+            }
+            assert!((1..=HEADS as u64).contains(&waiting), "{waiting}");
+            waiting -= 1;
+            assert_eq!(reading.begin(|| TINY.len() as u64, Body::Sized(0)), waiting * WAITING);
+            let ahead = [(); 2].map(|()| read(&mut reading, &mut there));
+            assert_eq!(ahead, [if waiting == 0 { AHEAD } else { 0 }, 0]);
+            assert_eq!(reading.deadline(), None);
+            waiting = reading.waiting as u64;
+            reading.end();
         }
-        assert_eq!(ahead, AHEAD);
-        assert_eq!(reading.deadline(), None);
     }
 
     #[test]
     fn a_head_has_its_time_and_its_memory() {
         let mut reading = Reading::default();
         let began = Instant::now();
+        let later = began + Duration::from_secs(9);
+        let head = vec![b'h'; FREE as usize];
         for _ in 0..3 {
             assert_eq!((reading.deadline(), reading.head_memory()), (None, 0));
-            reading.read(1, began);
-            reading.read(FREE as u64 - 1, began + Duration::from_secs(9));
+            reading.read(b"h", began);
+            reading.read(&head[1..], later);
             assert_eq!((reading.deadline(), reading.head_memory()), (Some(began + HEAD_TIMEOUT), 0));
-            reading.read(1, began + Duration::from_secs(9));
+            reading.read(b"h", later);
             assert_eq!(reading.head_memory(), LARGEST_HEAD);
             reading.begin(|| FREE as u64 + 1, Body::Sized(0));
             assert_eq!((reading.deadline(), reading.head_memory()), (None, 0));
@@ -230,17 +262,20 @@ mod tests {
         }
     }
 
-    /// Bytes of a chunked body may be requests as soon as it has ended: the server sees them in small pieces.
+    /// Bytes of a chunked body may be requests as soon as it has ended.
     #[test]
     fn a_chunked_body_is_read_look_by_look_until_it_ends() {
+        let stream = [&[b'c'; 10 * LOOK as usize][..], TINY.repeat(1000).as_bytes()].concat();
+        let mut there = &stream[..];
         let mut reading = Reading::default();
-        let mut there = 1 << 20;
         read(&mut reading, &mut there);
         assert_eq!(reading.begin(|| 200, Body::Chunked), 0);
-        for _ in 0..100 {
-            assert_eq!(read(&mut reading, &mut there), CHUNKED_LOOK);
+        for _ in 1..10 {
+            assert_eq!(read(&mut reading, &mut there), LOOK);
         }
+        assert_eq!(read(&mut reading, &mut there), (HEADS * TINY.len()) as u64);
         reading.body_ended();
-        assert_eq!((read(&mut reading, &mut there), read(&mut reading, &mut there)), (AHEAD, 0));
+        let ahead = [(); 2].map(|()| read(&mut reading, &mut there));
+        assert_eq!(ahead, [AHEAD, 0]);
     }
 }

@@ -123,8 +123,7 @@ fn requests_behind_one_that_waits_take_little() {
     });
     door.log.await_appends(1);
     std::thread::sleep(Duration::from_millis(300));
-    let reserved = door.pool.reserved();
-    assert!((100 << 10..500 << 10).contains(&reserved), "{reserved}");
+    assert!(door.pool.reserved() < 64 << 10, "{}", door.pool.reserved());
     door.log.script(Script::Ok);
     assert_eq!(connection.response().status, 202);
     for _ in 0..BEHIND {
