@@ -6,7 +6,7 @@
 //! memory for a long head, and fails where a head does not become whole in time: the connection is closed then, without an
 //! answer to what was no request yet. The server's middleware says when a request begins and ends.
 
-mod lines;
+mod heads;
 mod reading;
 
 use super::{body::declared, budget::Budget, door::Door, problem::Problem};

@@ -1,6 +1,6 @@
 //! How much of a connection may be read, from what has been read of it and which of its requests are in hand.
 
-use super::lines::Lines;
+use super::heads::Heads;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -12,7 +12,7 @@ const LARGEST_HEAD: u64 = 128 << 10;
 const FREE: i64 = 16 << 10;
 /// How much is read before the server looks at it: with most requests all of their bodies.
 const LOOK: u64 = 16 << 10;
-/// How many empty lines, of which each may end a head, the server sees in one look.
+/// How many heads the server may see in one look.
 const HEADS: usize = 4;
 /// What a request takes that waits for those before it, however short it is: actix-http makes room for 16 headers.
 const WAITING: u64 = 8 << 10;
@@ -52,7 +52,7 @@ pub(super) struct Reading {
     unclaimed: i64,
     /// What may be read at the most while the last request is in hand, whatever its head was.
     left: u64,
-    lines: Lines,
+    heads: Heads,
     /// Heads that were read, at the most, and whose requests have not begun.
     waiting: usize,
     /// What was read since the server has looked, and how many heads it may have.
@@ -69,7 +69,7 @@ impl Reading {
     pub(super) fn room(&mut self) -> Room {
         if self.in_hand == 0 && self.has_begun && self.unclaimed > -(AHEAD as i64) {
             // All that was whole has begun: this is what estimates were off by, or the start of a head that will count when it goes on.
-            (self.unclaimed, self.waiting) = (0, 0);
+            (self.unclaimed, self.waiting, self.heads) = (0, 0, Heads::default());
         }
         let most = match self.in_hand {
             _ if self.is_body() => return Room::Bytes(self.unclaimed.unsigned_abs()),
@@ -95,10 +95,10 @@ impl Reading {
     pub(super) fn read(&mut self, bytes: &[u8], now: Instant) -> usize {
         let mut seen = bytes.len();
         if self.is_body() {
-            self.lines = Lines::default();
+            self.heads.skip(seen);
         } else {
             let heads;
-            (seen, heads) = self.lines.until_empty(bytes, HEADS - self.unseen_heads);
+            (seen, heads) = self.heads.until(bytes, HEADS - self.unseen_heads);
             self.unseen += seen as u64;
             self.unseen_heads += heads;
             self.waiting += heads;
@@ -138,7 +138,7 @@ impl Reading {
         // Mostly it has come alone, and all of it is the head.
         let is_alone = (0..=ALONE).contains(&self.unclaimed);
         self.unclaimed = if is_alone { 0 } else { self.unclaimed - head() as i64 };
-        // In a body there may be empty lines, too.
+        // In a body there may be what looks like one.
         if size == 0 || self.unclaimed > 0 { self.waiting as u64 * WAITING } else { 0 }
     }
 
