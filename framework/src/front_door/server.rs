@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{Error, config::FrontDoorConfig};
 use actix_cors::Cors;
-use actix_http::{HttpService, Protocol};
+use actix_http::{HttpService, Protocol, Request, Response};
 use actix_rt::net::TcpStream;
 use actix_service::{ServiceFactoryExt, map_config};
 use actix_tls::accept::{
@@ -35,7 +35,7 @@ use actix_web::{
     middleware::{Condition, Next, from_fn},
     web::{self, ServiceConfig},
 };
-use futures_util::{TryFutureExt, future::Either};
+use futures_util::TryFutureExt;
 use std::{
     future::ready,
     io,
@@ -115,17 +115,14 @@ impl FrontDoor {
         let builder = Server::build().max_concurrent_connections(most);
         let stopping = builder.graceful_shutdown_signal();
         let (door, configure) = (self.door.clone(), self.configure());
-        let (origins, turns) = (self.options.config.cors_origins.clone(), self.door.clone());
+        let origins = self.options.config.cors_origins.clone();
         let app = move || {
             App::new()
                 .wrap(from_fn(others_enter))
                 // Outside of that: a browser asks without a token whether it may ask with one.
                 .wrap(Condition::new(!origins.is_empty(), cors(&origins)))
                 .wrap(Condition::new(!origins.is_empty(), from_fn(refused_origins)))
-                .wrap_fn({
-                    let door = turns.clone();
-                    move |request, routes| in_turn(door.clone(), request, routes)
-                })
+                .wrap_fn(in_turn)
                 .configure(&configure)
                 .default_service(web::to(post_task::not_found))
         };
@@ -143,7 +140,7 @@ impl FrontDoor {
                     .client_disconnect_timeout(LINGER)
                     .local_addr(address)
                     .on_connect_ext(|stream: &Paced<_>, data| stream.introduce(data))
-                    .expect(fn_service(move |request| ready(expect(&door, request))))
+                    .expect(fn_service(move |request| ready(expected(&door, request))))
                     .finish(map_config(app(), |()| AppConfig::default()))
             }};
         }
@@ -224,27 +221,28 @@ fn prepared(socket: &TcpStream) -> Option<SocketAddr> {
     socket.peer_addr().ok()
 }
 
+/// What asks before it sends. One that is refused is answered.
+fn expected(door: &Door, request: Request) -> Result<Request, Response<BoxBody>> {
+    let turn = Turn::begin(request.conn_data());
+    let answer = expect(door, request);
+    drop(turn);
+    answer
+}
+
 /// Tells the connection of a request how long that is in hand.
 fn in_turn<S, B>(
-    door: Arc<Door>,
-    mut request: ServiceRequest,
+    request: ServiceRequest,
     routes: &S,
 ) -> impl Future<Output = Result<ServiceResponse<EitherBody<B>>, S::Error>> + use<S, B>
 where
     S: Service<ServiceRequest, Response = ServiceResponse<B>>,
     B: MessageBody + 'static,
 {
-    match Turn::begin(&mut request) {
-        Ok(turn) => Either::Left(routes.call(request).map_ok(move |answer| match turn {
-            Some(turn) => turn.until_answered(answer),
-            None => answer.map_into_left_body(),
-        })),
-        Err(problem) => Either::Right(async move {
-            let (request, payload) = request.into_parts();
-            let answer = post_task::stray(door, NO_ROUTE, &problem, &request, payload).await;
-            Ok(ServiceResponse::new(request, answer).map_into_right_body())
-        }),
-    }
+    let turn = Turn::begin(request.conn_data());
+    routes.call(request).map_ok(move |answer| match turn {
+        Some(turn) => turn.until_answered(answer),
+        None => answer.map_into_left_body(),
+    })
 }
 
 /// What pages of these origins may do.

@@ -2,32 +2,28 @@
 //! may lie there.
 //!
 //! actix-http gives the first head of a connection its time, and no later one; it reads up to 128 KiB of what comes next while a
-//! request is in hand, and makes requests of all of it. Here the stream gives out only as much as [`Reading`] has room for, reserves
-//! memory for a long head, and fails where a head does not become whole in time: the connection is closed then, without an
-//! answer to what was no request yet. The server's middleware says when a request begins and ends.
+//! request is in hand, and makes requests of all of it, at 8 KiB each. Here the stream gives out one request, and what comes
+//! after it when that is answered; reserves memory for a long head; and fails where a head does not become whole in time:
+//! the connection is closed then, without an answer to what was no request yet. The server's middleware says when a
+//! request begins and ends.
 
-mod heads;
+mod framing;
 mod reading;
 
-use super::{body::declared, budget::Budget, door::Door, problem::Problem};
+use super::{budget::Budget, door::Door};
 use crate::memory::Reservation;
 use actix_http::Extensions;
 use actix_web::{
-    HttpMessage,
     body::{BodySize, BoxBody, EitherBody, MessageBody},
-    dev::{Payload, ServiceRequest, ServiceResponse},
-    error::PayloadError,
-    http::Method,
+    dev::ServiceResponse,
 };
 use bytes::{Buf, Bytes, BytesMut};
-use futures_util::Stream;
 pub(super) use reading::HEAD_TIMEOUT;
-use reading::{AHEAD, Body, Reading, Room};
+use reading::Reading;
 use std::{
     cell::{Cell, RefCell},
     future::Future,
     io,
-    mem::MaybeUninit,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
@@ -38,13 +34,16 @@ use tokio::{
     time::{Instant, Sleep, sleep, sleep_until},
 };
 
+/// How much of the next request is read while one is in hand: enough to see that the peer has gone.
+const AHEAD: usize = 64;
+
 /// What the stream of a connection and its requests share.
 pub(super) struct Connection {
     reading: RefCell<Reading>,
     budget: Budget,
     /// For the head that comes.
     memory: Cell<Option<Reservation>>,
-    /// Whom to wake when a request has ended.
+    /// Whom to wake when a request is answered.
     waiting: Cell<Option<Waker>>,
 }
 
@@ -54,7 +53,7 @@ pub(super) struct Paced<S> {
     /// Of HTTP/1.1.
     connection: Option<Rc<Connection>>,
     overdue: Option<Pin<Box<Sleep>>>,
-    /// What was read, and is not to be seen yet.
+    /// What was read and belongs to no request that may be given out yet.
     held: BytesMut,
     /// How long a peer may take none of what it is sent.
     patience: Duration,
@@ -90,16 +89,16 @@ impl<S> Paced<S> {
 }
 
 impl Connection {
-    /// These bytes were read; so many of them may be seen.
+    /// These bytes were read; so many of them may be given out.
     fn read(&self, bytes: &[u8]) -> io::Result<usize> {
         let mut reading = self.reading.borrow_mut();
-        let seen = reading.read(bytes, Instant::now());
+        let belong = reading.read(bytes, Instant::now());
         let needed = reading.head_memory();
         if needed > 0 {
             let reserved = self.memory.take().map_or_else(|| self.budget.reserve(needed), Ok);
             self.memory.set(Some(reserved.map_err(|_| closed("there is no memory for a long head"))?));
         }
-        Ok(seen)
+        Ok(belong)
     }
 }
 
@@ -129,74 +128,67 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Self { inner, connection, overdue, held, .. } = self.get_mut();
         let Some(connection) = connection else { return Pin::new(inner).poll_read(cx, buf) };
-        let room = connection.reading.borrow_mut().room();
-        let before = buf.filled().len();
-        let read = match room {
-            Room::Bytes(most) => poll_some(inner, held, cx, buf, most),
-            Room::AfterLook => {
-                cx.waker().wake_by_ref();
-                Poll::Pending
-            }
-            Room::AfterRequest => {
-                connection.waiting.set(Some(cx.waker().clone()));
-                Poll::Pending
-            }
-        };
-        if read.is_pending() {
-            let mut reading = connection.reading.borrow_mut();
-            reading.looked();
-            return match reading.deadline() {
-                Some(deadline) => poll_overdue(overdue, deadline, cx).map(Err),
-                None => Poll::Pending,
-            };
-        }
-        ready!(read)?;
-        let bytes = &buf.filled()[before..];
-        if bytes.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
-        let seen = connection.read(bytes)?;
-        if held.is_empty() {
-            held.extend_from_slice(&bytes[seen..]);
+        let read = if connection.reading.borrow().may_go_on() {
+            poll_request(inner, held, connection, cx, buf)
         } else {
-            held.advance(seen);
+            poll_ahead(inner, held, connection, cx)
+        };
+        if read.is_pending()
+            && let Some(deadline) = connection.reading.borrow().deadline()
+        {
+            return poll_overdue(overdue, deadline, cx).map(Err);
         }
-        buf.set_filled(before + seen);
-        Poll::Ready(Ok(()))
+        read
     }
 }
 
-/// Reads up to `most` bytes: of what is held back where that is something, which it stays.
-fn poll_some<S: AsyncRead + Unpin>(
+/// Reads something of a request.
+fn poll_request<S: AsyncRead + Unpin>(
     inner: &mut S,
     held: &mut BytesMut,
+    connection: &Connection,
     cx: &mut Context<'_>,
     buf: &mut ReadBuf<'_>,
-    most: u64,
 ) -> Poll<io::Result<()>> {
-    let most = usize::try_from(most).unwrap_or(usize::MAX).min(buf.remaining());
     if !held.is_empty() {
-        buf.put_slice(&held[..most.min(held.len())]);
+        let belong = connection.read(&held[..held.len().min(buf.remaining())])?;
+        buf.put_slice(&held[..belong]);
+        held.advance(belong);
+        if held.is_empty() {
+            *held = BytesMut::new();
+        }
         return Poll::Ready(Ok(()));
     }
-    // What its last bytes were.
-    *held = BytesMut::new();
-    if most == buf.remaining() {
-        return Pin::new(inner).poll_read(cx, buf);
+    let before = buf.filled().len();
+    ready!(Pin::new(inner).poll_read(cx, buf))?;
+    let bytes = &buf.filled()[before..];
+    if !bytes.is_empty() {
+        let belong = connection.read(bytes)?;
+        held.extend_from_slice(&bytes[belong..]);
+        buf.set_filled(before + belong);
     }
-    if most > AHEAD as usize {
-        let mut part = ReadBuf::new(buf.initialize_unfilled_to(most));
-        let read = Pin::new(inner).poll_read(cx, &mut part);
-        let bytes = part.filled().len();
-        buf.advance(bytes);
-        return read;
+    Poll::Ready(Ok(()))
+}
+
+/// Reads a little of what comes behind a request that is not answered, to see whether the peer is still there. It is ready where that is
+/// not so.
+fn poll_ahead<S: AsyncRead + Unpin>(
+    inner: &mut S,
+    held: &mut BytesMut,
+    connection: &Connection,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    if held.is_empty() {
+        let mut few = [0; AHEAD];
+        let mut few = ReadBuf::new(&mut few);
+        ready!(Pin::new(inner).poll_read(cx, &mut few))?;
+        if few.filled().is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        held.extend_from_slice(few.filled());
     }
-    // Nearly always there is nothing.
-    let mut few = [MaybeUninit::uninit(); AHEAD as usize];
-    let mut part = ReadBuf::uninit(&mut few[..most]);
-    let read = Pin::new(inner).poll_read(cx, &mut part);
-    buf.put_slice(part.filled());
-    read
+    connection.waiting.set(Some(cx.waker().clone()));
+    Poll::Pending
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
@@ -220,28 +212,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
 }
 
 /// A request is in hand until this is dropped.
-pub(super) struct Turn {
-    connection: Rc<Connection>,
-    /// For what came with the request and waits for it.
-    _waiting: Option<Reservation>,
-}
+pub(super) struct Turn(Rc<Connection>);
 
 impl Turn {
-    /// Begins a request, if its connection is one of these; an error says that there is no memory for what came with it.
-    pub(super) fn begin(request: &mut ServiceRequest) -> Result<Option<Self>, Problem> {
-        let Some(connection) = request.conn_data::<Rc<Connection>>().cloned() else { return Ok(None) };
-        let body = body(request);
-        let waiting = connection.reading.borrow_mut().begin(|| head_size(request), body);
-        let mut turn = Self { connection, _waiting: None };
-        turn.connection.memory.take();
-        if waiting > 0 {
-            turn._waiting = Some(turn.connection.budget.reserve(waiting)?);
-        }
-        if body == Body::Chunked {
-            let payload = Chunked { payload: request.take_payload(), connection: turn.connection.clone() };
-            request.set_payload(Payload::Stream { payload: Box::pin(payload) });
-        }
-        Ok(Some(turn))
+    /// Begins a request of this connection, if it is one of these.
+    pub(super) fn begin(connection: Option<&Rc<Connection>>) -> Option<Self> {
+        let connection = connection?;
+        connection.reading.borrow_mut().begin();
+        connection.memory.take();
+        Some(Self(connection.clone()))
     }
 
     /// The request is in hand until its answer is there, and all of it where that comes bit by bit.
@@ -258,51 +237,10 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        self.connection.reading.borrow_mut().end();
-        if let Some(waiting) = self.connection.waiting.take() {
+        self.0.reading.borrow_mut().end();
+        if let Some(waiting) = self.0.waiting.take() {
             waiting.wake();
         }
-    }
-}
-
-fn body(request: &ServiceRequest) -> Body {
-    // Nobody reads it.
-    let has_none = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    match declared(request.version(), request.headers()) {
-        Some(size) => Body::Sized(size),
-        None if has_none => Body::Sized(0),
-        None => Body::Chunked,
-    }
-}
-
-/// What a head has on the wire, but for white space that it does not need.
-fn head_size(request: &ServiceRequest) -> u64 {
-    const LINE: usize = "  HTTP/1.1\r\n".len();
-    let uri = request.uri();
-    let target = uri.path_and_query().map_or(0, |target| target.as_str().len())
-        + uri.scheme_str().map_or(0, |scheme| scheme.len() + "://".len())
-        + uri.authority().map_or(0, |authority| authority.as_str().len());
-    let headers = request.headers().iter();
-    let headers: usize =
-        headers.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len()).sum();
-    (request.method().as_str().len() + target + LINE + headers + "\r\n".len()) as u64
-}
-
-/// A body without a stated size, which tells when it ends.
-struct Chunked {
-    payload: Payload,
-    connection: Rc<Connection>,
-}
-
-impl Stream for Chunked {
-    type Item = Result<Bytes, PayloadError>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let next = ready!(Pin::new(&mut self.payload).poll_next(cx));
-        if next.is_none() {
-            self.connection.reading.borrow_mut().body_ended();
-        }
-        Poll::Ready(next)
     }
 }
 
