@@ -33,8 +33,7 @@ impl Reading {
     /// These bytes were read, which may be. Returns how many of them belong to the same request.
     pub(super) fn read(&mut self, bytes: &[u8], now: Instant) -> usize {
         if self.framing.is_over() {
-            let is_in_hand = self.is_in_hand;
-            *self = Self { is_in_hand, ..Self::default() };
+            *self = Self::default();
         }
         let belong = self.framing.advance(bytes);
         self.head = if self.framing.is_in_head() { self.head + belong as u64 } else { 0 };
