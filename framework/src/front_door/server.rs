@@ -85,7 +85,8 @@ impl FrontDoor {
 
     /// The routes, for an actix-web `App` of the caller's own: `App::new().configure(front_door.configure())`. All of
     /// them share this front door's state. Its tokens are asked for at the front door's own routes only: those of
-    /// [`FrontDoorOptions::routes`] are open to everybody then, unless the `App` asks for something.
+    /// [`FrontDoorOptions::routes`] are open to everybody then, unless the `App` asks for something. What a connection may take, and
+    /// for how long, is bounded by this front door's own listener alone.
     pub fn configure(&self) -> impl Fn(&mut ServiceConfig) + Clone + Send + Sync + 'static {
         let door = self.door.clone();
         let routes = self.options.routes.clone();

@@ -112,8 +112,8 @@ impl Framing {
 
     fn body(&self) -> At {
         match self.size {
-            _ if self.is_stream => At::Stream,
             _ if self.is_chunked => At::ChunkSize,
+            _ if self.is_stream => At::Stream,
             0 => At::Over,
             size => At::Body(size),
         }
@@ -209,5 +209,8 @@ mod tests {
         let mut framing = Framing::default();
         let stream = b"GET /socket HTTP/1.1\r\nUpgrade: WebSocket\r\n\r\nframes\r\n\r\nframes";
         assert_eq!((framing.advance(stream), framing.is_over()), (stream.len(), false));
+        let mut chunked = Framing::default();
+        let stream = b"GET /socket HTTP/1.1\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nframes";
+        assert_eq!(chunked.advance(stream), stream.len() - b"frames".len());
     }
 }
