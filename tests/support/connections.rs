@@ -30,8 +30,8 @@ const BUSY: usize = 256;
 const PIECE: usize = 1_000_000;
 /// The clients turn from one server to the other after this: soon, so that what else the machine does falls on both.
 const TURN: Duration = Duration::from_secs(1);
-/// The idle connections ask after so many turns: within less than a minute, or they would rightly be taken for dead.
-const ASK_AFTER: u32 = 15;
+/// The idle connections ask again after this time and a turn of both: within less than a minute, or they would rightly be taken for dead.
+const ASK_AFTER: Duration = Duration::from_secs(30);
 /// Between two times that are as good as none.
 const NO_DIFFERENCE: Duration = Duration::from_millis(1);
 /// How long each client waits after each answer: what is measured is a door's answer, not a queue for the machine.
@@ -52,12 +52,12 @@ pub async fn a_crowd_costs_the_others_nothing(crowded: &Server, alone: &Server) 
     let body = Bytes::from(Random::new(1).bytes(MAX_TASK));
     let large = tokio::spawn(upload(crowded.client(), body.clone()));
     let (mut without, mut beside) = (Busy::of(alone), Busy::of(crowded));
-    let mut turns = 0;
+    let mut asked = Instant::now();
     while !large.is_finished() {
         without.turn().await?;
         beside.turn().await?;
-        turns += 1;
-        if turns % ASK_AFTER == 0 {
+        if asked.elapsed() >= ASK_AFTER {
+            asked = Instant::now();
             idle.ask().await.context("the idle connections while the large task is taken")?;
         }
     }
