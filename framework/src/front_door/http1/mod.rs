@@ -18,6 +18,7 @@ use actix_web::{
     dev::ServiceResponse,
 };
 use bytes::{Buf, Bytes, BytesMut};
+use framing::Taken;
 pub(super) use reading::HEAD_TIMEOUT;
 use reading::Reading;
 use std::{
@@ -89,16 +90,19 @@ impl<S> Paced<S> {
 }
 
 impl Connection {
-    /// These bytes were read; so many of them may be given out.
-    fn read(&self, bytes: &[u8]) -> io::Result<usize> {
+    /// These bytes were read.
+    fn read(&self, bytes: &[u8]) -> io::Result<Taken> {
         let mut reading = self.reading.borrow_mut();
-        let belong = reading.read(bytes, Instant::now());
+        let taken = reading.read(bytes, Instant::now());
+        if reading.is_unclear() {
+            return Err(closed("the size of a request is in a line that is too long"));
+        }
         let needed = reading.head_memory();
         if needed > 0 {
             let reserved = self.memory.take().map_or_else(|| self.budget.reserve(needed), Ok);
             self.memory.set(Some(reserved.map_err(|_| closed("there is no memory for a long head"))?));
         }
-        Ok(belong)
+        Ok(taken)
     }
 }
 
@@ -126,14 +130,16 @@ fn poll_overdue(
 
 impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { inner, connection, overdue, held, .. } = self.get_mut();
+        let Self { inner, connection, overdue, held, stuck, .. } = self.get_mut();
         let Some(connection) = connection else { return Pin::new(inner).poll_read(cx, buf) };
         let read = if connection.reading.borrow().may_go_on() {
             poll_request(inner, held, connection, cx, buf)
         } else {
             poll_ahead(inner, held, connection, cx)
         };
+        // While an answer is not taken, that has its own time.
         if read.is_pending()
+            && stuck.is_none()
             && let Some(deadline) = connection.reading.borrow().deadline()
         {
             return poll_overdue(overdue, deadline, cx).map(Err);
@@ -142,7 +148,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     }
 }
 
-/// Reads something of a request.
+/// Reads something of a request. Empty lines before it are left out: the server would take them for activity.
 fn poll_request<S: AsyncRead + Unpin>(
     inner: &mut S,
     held: &mut BytesMut,
@@ -150,24 +156,34 @@ fn poll_request<S: AsyncRead + Unpin>(
     cx: &mut Context<'_>,
     buf: &mut ReadBuf<'_>,
 ) -> Poll<io::Result<()>> {
-    if !held.is_empty() {
-        let belong = connection.read(&held[..held.len().min(buf.remaining())])?;
-        buf.put_slice(&held[..belong]);
-        held.advance(belong);
-        if held.is_empty() {
-            *held = BytesMut::new();
+    while !held.is_empty() {
+        let Taken { empty, request } = connection.read(&held[..held.len().min(buf.remaining())])?;
+        held.advance(empty);
+        buf.put_slice(&held[..request]);
+        held.advance(request);
+        if request > 0 {
+            return Poll::Ready(Ok(()));
         }
-        return Poll::Ready(Ok(()));
     }
+    // With what it was a part of.
+    *held = BytesMut::new();
     let before = buf.filled().len();
-    ready!(Pin::new(inner).poll_read(cx, buf))?;
-    let bytes = &buf.filled()[before..];
-    if !bytes.is_empty() {
-        let belong = connection.read(bytes)?;
-        held.extend_from_slice(&bytes[belong..]);
-        buf.set_filled(before + belong);
+    loop {
+        ready!(Pin::new(&mut *inner).poll_read(cx, buf))?;
+        let bytes = &mut buf.filled_mut()[before..];
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let Taken { empty, request } = connection.read(bytes)?;
+        held.extend_from_slice(&bytes[empty + request..]);
+        if empty > 0 {
+            bytes.copy_within(empty..empty + request, 0);
+        }
+        buf.set_filled(before + request);
+        if request > 0 {
+            return Poll::Ready(Ok(()));
+        }
     }
-    Poll::Ready(Ok(()))
 }
 
 /// Reads a little of what comes behind a request that is not answered, to see whether the peer is still there. It is ready where that is
@@ -191,23 +207,35 @@ fn poll_ahead<S: AsyncRead + Unpin>(
     Poll::Pending
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let Self { inner, patience, stuck, .. } = &mut *self;
-        if let Poll::Ready(written) = Pin::new(inner).poll_write(cx, buf) {
+impl<S> Paced<S> {
+    /// Fails where a peer has taken nothing for too long. While it sends, it need not take anything: the answers to the tasks of a batch
+    /// have their own bounds. HTTP/2 pings its peers.
+    fn poll_taken<T>(&mut self, cx: &mut Context<'_>, sent: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let Self { connection, patience, stuck, .. } = self;
+        let is_waiting = |connection: &Rc<Connection>| !connection.reading.borrow().is_receiving();
+        if sent.is_ready() || !connection.as_ref().is_some_and(is_waiting) {
             *stuck = None;
-            return Poll::Ready(written);
+            return sent;
         }
         let stuck = stuck.get_or_insert_with(|| Box::pin(sleep(*patience)));
         stuck.as_mut().poll(cx).map(|()| Err(closed("an answer is not taken")))
     }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let sent = Pin::new(&mut self.inner).poll_write(cx, buf);
+        self.poll_taken(cx, sent)
+    }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
+        let sent = Pin::new(&mut self.inner).poll_flush(cx);
+        self.poll_taken(cx, sent)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
+        let sent = Pin::new(&mut self.inner).poll_shutdown(cx);
+        self.poll_taken(cx, sent)
     }
 }
 
@@ -223,14 +251,17 @@ impl Turn {
         Some(Self(connection.clone()))
     }
 
-    /// The request is in hand until its answer is there, and all of it where that comes bit by bit.
+    /// The request is in hand until its answer is there: all of it where that comes bit by bit, or from a body that still comes.
     pub(super) fn until_answered<B: MessageBody + 'static>(
         self,
         answer: ServiceResponse<B>,
     ) -> ServiceResponse<EitherBody<B>> {
-        answer.map_body(|_, body| match body.size() {
-            BodySize::Stream => EitherBody::right(BoxBody::new(Answer { body: body.boxed(), _turn: self })),
-            _ => EitherBody::left(body),
+        answer.map_body(|_, body| {
+            if body.size() == BodySize::Stream || self.0.reading.borrow().is_receiving() {
+                EitherBody::right(BoxBody::new(Answer { body: body.boxed(), _turn: self }))
+            } else {
+                EitherBody::left(body)
+            }
         })
     }
 }

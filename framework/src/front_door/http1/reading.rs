@@ -1,6 +1,6 @@
 //! How much of a connection may be read: one request, and the next when that is answered.
 
-use super::framing::Framing;
+use super::framing::{Framing, Taken};
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -20,7 +20,7 @@ pub(super) struct Reading {
     /// The request has begun, and is being handled.
     has_begun: bool,
     is_in_hand: bool,
-    /// Since when something of a request is there that has not begun.
+    /// Since when something of a request is there that is not in hand.
     since: Option<Instant>,
 }
 
@@ -30,18 +30,27 @@ impl Reading {
         !self.framing.is_over() || (self.has_begun && !self.is_in_hand)
     }
 
-    /// These bytes were read, which may be. Returns how many of them belong to the same request.
-    pub(super) fn read(&mut self, bytes: &[u8], now: Instant) -> usize {
+    /// These bytes were read, which may be. Returns what of them is the same request's.
+    pub(super) fn read(&mut self, bytes: &[u8], now: Instant) -> Taken {
         if self.framing.is_over() {
             *self = Self::default();
         }
-        let belong = self.framing.advance(bytes);
-        self.head = if self.framing.is_in_head() { self.head + belong as u64 } else { 0 };
-        // A body that is read although its request is answered has its time, too.
-        if !self.is_in_hand && (self.head > 0 || self.has_begun) {
+        let taken = self.framing.advance(bytes);
+        self.head = if self.framing.is_in_head() { self.head + taken.request as u64 } else { 0 };
+        if taken.request > 0 && !self.is_in_hand {
             self.since.get_or_insert(now);
         }
-        belong
+        taken
+    }
+
+    /// Whether it cannot be said where the request ends.
+    pub(super) fn is_unclear(&self) -> bool {
+        self.framing.is_unclear()
+    }
+
+    /// Whether the request is in hand, and its body comes.
+    pub(super) fn is_receiving(&self) -> bool {
+        self.is_in_hand && !self.framing.is_over()
     }
 
     /// The request is in hand.
@@ -52,6 +61,7 @@ impl Reading {
     /// It is answered.
     pub(super) fn end(&mut self) {
         self.is_in_hand = false;
+        self.framing.give_up();
     }
 
     /// What has to be reserved for the head that comes.
@@ -59,9 +69,10 @@ impl Reading {
         if self.head > FREE { LARGEST_HEAD } else { 0 }
     }
 
-    /// When what comes has to be a whole head.
+    /// When a head has to be whole, or a body whose request is answered.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.since.map(|since| since + HEAD_TIMEOUT)
+        let is_timed = self.framing.is_in_head() || (self.has_begun && !self.framing.is_over());
+        self.since.filter(|_| is_timed).map(|since| since + HEAD_TIMEOUT)
     }
 }
 
@@ -76,11 +87,11 @@ mod tests {
         for _ in 0..3 {
             assert!(reading.may_go_on());
             let stream = request.repeat(2);
-            assert_eq!(reading.read(&stream[..45], Instant::now()), 45);
+            assert_eq!(reading.read(&stream[..45], Instant::now()).request, 45);
             assert!(reading.may_go_on(), "its body is not whole");
             reading.begin();
             assert!(reading.may_go_on());
-            assert_eq!(reading.read(&stream[45..], Instant::now()), request.len() - 45);
+            assert_eq!(reading.read(&stream[45..], Instant::now()).request, request.len() - 45);
             assert!(!reading.may_go_on());
             reading.end();
         }
@@ -113,5 +124,30 @@ mod tests {
             assert_eq!((reading.deadline(), reading.head_memory()), (None, 0));
             reading.end();
         }
+    }
+
+    #[test]
+    fn a_body_that_nobody_reads_has_its_time() {
+        let now = Instant::now();
+        let mut reading = Reading::default();
+        reading.read(b"GET / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", now);
+        assert_eq!(reading.deadline(), None, "its head is whole");
+        reading.begin();
+        reading.end();
+        reading.read(b"1\r\n", now);
+        assert_eq!(reading.deadline(), Some(now + HEAD_TIMEOUT));
+        reading.read(b"x\r\n0\r\n\r\n", now);
+        assert_eq!((reading.deadline(), reading.may_go_on()), (None, true));
+    }
+
+    #[test]
+    fn what_follows_a_body_that_nobody_reads_is_no_request() {
+        let mut reading = Reading::default();
+        reading.read(b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\n", Instant::now());
+        reading.begin();
+        reading.end();
+        let rest = [b'x'; 100_000];
+        assert_eq!(reading.read(&rest, Instant::now()).request, rest.len());
+        assert_eq!(reading.head_memory(), 0);
     }
 }

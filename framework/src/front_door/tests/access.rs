@@ -256,7 +256,7 @@ fn who_begins_many_at_once_has_no_more_than_his_rate() {
 
 #[test]
 fn what_is_refused_costs_what_came() {
-    let guarded = guarded(&[entry("slow", "s", "bytes_per_second = 5000")]);
+    let guarded = guarded(&[entry("slow", "s", "bytes_per_second = 10000")]);
     let refused =
         guarded.door.post("k", &format!("{}Content-Encoding: gzip\r\n", bearer("s")), &vec![b'x'; 50_000]);
     is(&refused, 400, "invalid_encoding");
