@@ -8,7 +8,7 @@ use super::{
     access::{Access, Verb},
     door::Door,
     expect::expect,
-    http1::{HEAD_TIMEOUT, Paced, Turn},
+    http1::{Connection, HEAD_TIMEOUT, Paced, Turn},
     http2::Bounded,
     meter::NO_ROUTE,
     openapi,
@@ -40,6 +40,7 @@ use std::{
     future::ready,
     io,
     net::{SocketAddr, TcpListener},
+    rc::Rc,
     sync::Arc,
     time::Duration,
 };
@@ -222,12 +223,10 @@ fn prepared(socket: &TcpStream) -> Option<SocketAddr> {
     socket.peer_addr().ok()
 }
 
-/// What asks before it sends. One that is refused is answered.
+/// What asks before it sends. One that is refused is answered, and comes to no route.
 fn expected(door: &Door, request: Request) -> Result<Request, Response<BoxBody>> {
-    let turn = Turn::begin(request.conn_data());
-    let answer = expect(door, request);
-    drop(turn);
-    answer
+    let connection: Option<Rc<Connection>> = request.conn_data().cloned();
+    expect(door, request).inspect_err(|_| drop(Turn::begin(connection.as_ref())))
 }
 
 /// Tells the connection of a request how long that is in hand.

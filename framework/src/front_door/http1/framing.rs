@@ -20,7 +20,8 @@ pub(super) struct Framing {
     /// What the head has said so far.
     size: u64,
     is_chunked: bool,
-    is_stream: bool,
+    is_connect: bool,
+    is_web_socket: bool,
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -149,7 +150,7 @@ impl Framing {
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         match self.at {
             At::Before => {
-                self.is_stream = line.starts_with(b"CONNECT ");
+                self.is_connect = line.starts_with(b"CONNECT ");
                 self.at = At::Head;
             }
             _ if line.is_empty() => self.at = self.body(),
@@ -160,7 +161,8 @@ impl Framing {
     fn body(&self) -> At {
         match self.size {
             _ if self.is_chunked => At::Chunked(Chunked::SIZE),
-            _ if self.is_stream => At::Stream,
+            _ if self.is_web_socket => At::Stream,
+            0 if self.is_connect => At::Stream,
             0 => At::Over,
             size => At::Body(size),
         }
@@ -175,7 +177,7 @@ impl Framing {
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             self.is_chunked = true;
         } else if name.eq_ignore_ascii_case(b"upgrade") {
-            self.is_stream |= value.eq_ignore_ascii_case(b"websocket");
+            self.is_web_socket |= value.eq_ignore_ascii_case(b"websocket");
         } else {
             return;
         }
@@ -292,16 +294,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_spoken_instead_of_http_has_no_end() {
+    fn only_what_is_spoken_instead_of_http_has_no_end() {
         for head in ["GET /socket HTTP/1.1\r\nUpgrade: WebSocket", "CONNECT x:1 HTTP/1.1"] {
             let mut framing = Framing::default();
             let stream = format!("{head}\r\n\r\nframes\r\n\r\nframes");
             assert_eq!(framing.advance(stream.as_bytes()).request, stream.len());
             assert!(!framing.is_over());
         }
-        let mut chunked = Framing::default();
-        let stream = b"GET /socket HTTP/1.1\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nframes";
-        assert_eq!(chunked.advance(stream).request, stream.len() - b"frames".len());
+        for (head, body) in [
+            ("GET /socket HTTP/1.1\r\nUpgrade: websocket\r\nTransfer-Encoding: chunked", "0\r\n\r\n"),
+            ("CONNECT x:1 HTTP/1.1\r\nContent-Length: 1", "x"),
+        ] {
+            let mut framing = Framing::default();
+            let request = format!("{head}\r\n\r\n{body}");
+            assert_eq!(framing.advance(format!("{request}frames").as_bytes()).request, request.len());
+        }
     }
 
     #[test]
