@@ -7,7 +7,7 @@ use crate::{
     scenario::MAX_TASK,
     server::Server,
 };
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::{
@@ -187,4 +187,66 @@ async fn ask(stream: &mut TcpStream) -> Result<()> {
     let answer = Answer::read(stream).await?;
     ensure!(answer.status == 200, "{}: {}", answer.status, answer.text());
     Ok(())
+}
+
+/// Connections that wait for a task and send requests behind that.
+const WAITING: usize = 300;
+/// Those requests: actix-http makes 8 KiB of each.
+const BEHIND: usize = 6000;
+/// What the waiting connections may make resident, and how much of the processor they may take.
+const MORE_RESIDENT: u64 = 64 << 20;
+const MORE_TIME: Duration = Duration::from_millis(500);
+
+/// What somebody may send before such a wait, in pieces, to have what follows taken for something else than requests.
+fn tricks() -> Vec<[String; 2]> {
+    let chunked = "HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
+    let expect = "POST /v1/tasks/x HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 1\r\n\r\n";
+    let tricks = [
+        ("", ""),
+        (expect, "x"),
+        ("CONNECT x:1 HTTP/1.1\r\nhost: x\r\ncontent-length: 1\r\n\r\nx", ""),
+        (
+            "GET /openapi.json ",
+            &format!("{chunked}0\r\n\nPOST / HTTP/1.1\r\ncontent-length: 9999999999\r\n\r\n"),
+        ),
+        (
+            &format!("POST /v1/tasks/x {chunked}{}1", "0".repeat(1023)),
+            "0\r\nx\r\nfffffffffff\r\n\r\n0\r\n\r\n",
+        ),
+        (&format!("GET / HTTP/1.1\r\nhost: x\r\ncontent-length: {}", " ".repeat(2000)), "1\r\n\r\nx"),
+    ];
+    tricks.map(|(first, second)| [first.to_owned(), second.to_owned()]).to_vec()
+}
+
+/// Many connections that wait for a task which does not end, and send small requests behind that, take next to nothing.
+pub async fn what_is_sent_behind_a_wait_costs_little(server: &Server) -> Result<()> {
+    let id = server.client().accept("waited", payload::make("waited", 0, 1000)).await?.id;
+    let wait = format!("GET /v1/tasks/{id}?wait=done&timeout=5m HTTP/1.1\r\nhost: x\r\n\r\n");
+    let behind = wait + &"GET / HTTP/1.1\r\nhost: x\r\n\r\n".repeat(BEHIND);
+    let before = process::resident(server.pid())?;
+    let mut streams = Vec::new();
+    for [first, _] in tricks().into_iter().cycle().take(WAITING) {
+        let mut stream = TcpStream::connect(server.setup().front()).await?;
+        stream.write_all(first.as_bytes()).await?;
+        streams.push(stream);
+    }
+    sleep(Duration::from_millis(500)).await;
+    for (stream, [_, second]) in streams.iter().zip(tricks().into_iter().cycle()) {
+        stream.writable().await?;
+        // As much as the other side's kernel takes; who was hung up on has lost.
+        let _ = stream.try_write((second + &behind).as_bytes());
+    }
+    sleep(Duration::from_secs(2)).await;
+    let mut bytes = [0; 4096];
+    if let Ok(read) = streams[0].try_read(&mut bytes) {
+        bail!("the wait was over: {}", String::from_utf8_lossy(&bytes[..read]));
+    }
+    let spent = process::cpu_time(server.pid())?;
+    sleep(Duration::from_secs(1)).await;
+    let spent = process::cpu_time(server.pid())? - spent;
+    let more = process::resident(server.pid())?.saturating_sub(before);
+    eprintln!("{WAITING} connections that wait: {} KiB resident, {spent:?} of a second", more >> 10);
+    ensure!(more <= MORE_RESIDENT, "{} MiB more are resident", more >> 20);
+    ensure!(spent <= MORE_TIME, "{spent:?} of a second were spent on nothing");
+    server.is_sound().await
 }
