@@ -79,7 +79,6 @@ fn a_head_that_trickles_is_hung_up_on() {
     assert!(began.elapsed() > Duration::from_secs(5));
 }
 
-/// Those that come slowly enough to be many at once.
 #[test]
 fn long_heads_are_within_the_budget() {
     let door = Setup { pool: 1 << 20, ..Setup::default() }.start();
@@ -108,10 +107,10 @@ fn long_heads_are_within_the_budget() {
     assert!(door.pool.reserved() <= 1 << 20);
 }
 
-/// Requests that are sent before the one in front of them is answered: each is answered, in order, and what they take
-/// while they wait is reserved or left to the sender.
+/// Requests that are sent before the one in front of them is answered: each is answered, in order, and none holds memory before that. What
+/// they take otherwise is looked at in the system tests.
 #[test]
-fn requests_behind_one_that_waits_take_little() {
+fn requests_behind_one_that_waits_are_answered_in_order() {
     const BEHIND: usize = 20_000;
     let door = Setup { keep: false, ..Setup::default() }.start();
     door.log.script(Script::Wait);
