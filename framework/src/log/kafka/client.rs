@@ -30,6 +30,11 @@ impl Context {
     /// Counts an error, says it in the log and hands it on.
     pub(super) fn report(&self, code: RDKafkaErrorCode, reason: &str) {
         count(code);
+        self.hand_on(code, reason);
+    }
+
+    /// Says an error that was counted in the log, and hands it on.
+    pub(super) fn hand_on(&self, code: RDKafkaErrorCode, reason: &str) {
         tracing::debug!(target: "partita::kafka", ?code, reason, "librdkafka reports an error");
         (self.on_error)(code, reason);
     }

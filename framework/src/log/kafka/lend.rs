@@ -3,87 +3,143 @@
 //! librdkafka reads the value in place: from `produce` until the delivery report, also where the record times out, is purged or
 //! the client is dropped (all of which end in a report). So the bytes are owned by the record's [`Delivery`], which travels
 //! through librdkafka as the record's opaque and comes back with the report. The key is copied by librdkafka.
+//!
+//! The report comes to an interceptor, on the thread that read the broker's answer, and not by way of a queue and a thread that polls
+//! it: ADR 29.
 #![allow(unsafe_code)]
 
 use super::{
     client::Context,
     delivery::{Delivery, Meters, Persisted, TARGETS, outcome},
+    native::{Polled, Queue},
 };
 use rdkafka::{
-    ClientConfig, ClientContext, IntoOpaque,
-    bindings::{self as rd, rd_kafka_msg_status_t as Status},
-    config::RDKafkaLogLevel,
+    ClientConfig,
+    bindings::{self as rd, rd_kafka_msg_status_t as Status, rd_kafka_resp_err_t as RespErr},
+    client::Client,
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
-    message::{DeliveryResult, Message},
-    producer::{NoCustomPartitioner, Producer, ProducerContext, ThreadedProducer},
+    types::RDKafkaType,
 };
 use std::{
-    ffi::CString,
-    os::raw::c_void,
+    cell::Cell,
+    ffi::{CStr, CString},
+    os::raw::{c_char, c_void},
+    panic::{AssertUnwindSafe, catch_unwind},
+    ptr,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
 };
 
-/// The context of a producer: it ends deliveries.
+/// What librdkafka calls the interceptor in its log.
+const INTERCEPTOR: &CStr = c"partita";
+/// How long the records that a dropped producer still holds are waited for.
+const PURGED_WITHIN: Duration = Duration::from_millis(500);
+
+/// Where deliveries end.
 pub(super) struct Deliveries {
-    client: Context,
     meters: Arc<[Meters; TARGETS]>,
     delivered: Arc<AtomicU64>,
 }
 
 impl Deliveries {
     /// `delivered` counts the records that were written.
-    pub(super) fn new(client: Context, meters: Arc<[Meters; TARGETS]>, delivered: Arc<AtomicU64>) -> Self {
-        Self { client, meters, delivered }
-    }
-}
-
-impl ClientContext for Deliveries {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        self.client.log(level, facility, message);
+    pub(super) fn new(meters: Arc<[Meters; TARGETS]>, delivered: Arc<AtomicU64>) -> Self {
+        Self { meters, delivered }
     }
 
-    fn stats_raw(&self, _statistics: &[u8]) {}
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        self.client.error(error, reason);
-    }
-}
-
-impl ProducerContext<NoCustomPartitioner> for Deliveries {
-    type DeliveryOpaque = Box<Delivery>;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, delivery: Box<Delivery>) {
-        let (message, error) = match result {
-            Ok(message) => (message, None),
-            Err((error, message)) => {
-                (message, Some(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown)))
-            }
-        };
-        // SAFETY: the report's message is alive while it is reported.
-        let persisted = match unsafe { rd::rd_kafka_message_status(message.ptr()) } {
-            Status::RD_KAFKA_MSG_STATUS_NOT_PERSISTED => Persisted::No,
-            Status::RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED => Persisted::Perhaps,
-            Status::RD_KAFKA_MSG_STATUS_PERSISTED => Persisted::Yes,
-        };
+    fn end(&self, delivery: Box<Delivery>, offset: i64, error: RespErr, persisted: Persisted) {
+        let error = (error != RespErr::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| RDKafkaErrorCode::from(error));
         if error.is_none() {
             self.delivered.fetch_add(1, Ordering::Relaxed);
         }
-        let outcome = outcome(delivery.partition, message.offset(), error, persisted);
+        let outcome = outcome(delivery.partition, offset, error, persisted);
         delivery.end(outcome, &self.meters);
     }
 }
 
-/// A producer for one topic, with the thread that serves its delivery reports.
+thread_local! {
+    /// The opaque of the record that this thread is handing over.
+    static LENDING: Cell<*mut c_void> = const { Cell::new(ptr::null_mut()) };
+}
+
+/// Called by `rd_kafka_new`.
+unsafe extern "C" fn on_new(
+    client: *mut rd::rd_kafka_t,
+    _: *const rd::rd_kafka_conf_t,
+    deliveries: *mut c_void,
+    _: *mut c_char,
+    _: usize,
+) -> RespErr {
+    // SAFETY: the client is being made, which is when interceptors are added. The name is copied; `deliveries` outlives the client.
+    unsafe {
+        rd::rd_kafka_interceptor_add_on_acknowledgement(
+            client,
+            INTERCEPTOR.as_ptr(),
+            Some(on_acknowledgement),
+            deliveries,
+        )
+    }
+}
+
+/// Called once for each record that was taken, when librdkafka has done with it; and for one that it refuses, within the call.
+unsafe extern "C" fn on_acknowledgement(
+    _: *mut rd::rd_kafka_t,
+    message: *mut rd::rd_kafka_message_t,
+    deliveries: *mut c_void,
+) -> RespErr {
+    // SAFETY: the message is alive for this call, and its opaque is what `lend` gave. `deliveries` is the `Lender`'s, which outlives
+    // the client.
+    let (message, deliveries) = unsafe { (&*message, &*deliveries.cast::<Deliveries>()) };
+    if message._private != LENDING.get() {
+        // SAFETY: the message is alive.
+        let persisted = match unsafe { rd::rd_kafka_message_status(message) } {
+            Status::RD_KAFKA_MSG_STATUS_NOT_PERSISTED => Persisted::No,
+            Status::RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED => Persisted::Perhaps,
+            Status::RD_KAFKA_MSG_STATUS_PERSISTED => Persisted::Yes,
+        };
+        // SAFETY: librdkafka took the record and calls once: nobody else has the opaque, which came from `Box::into_raw`.
+        let delivery = unsafe { Box::from_raw(message._private.cast::<Delivery>()) };
+        // A panic must not unwind into C. What it dropped is answered as unknown.
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            deliveries.end(delivery, message.offset, message.err, persisted);
+        }));
+        if ended.is_err() {
+            tracing::error!("a panic while an append was being answered");
+        }
+    }
+    RespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+}
+
+/// A producer for one topic, with the thread that serves its logs and errors.
 ///
 /// One for each topic: librdkafka serves a broker's partitions in turn, each time from the next one on, idle ones too. Behind the idle
 /// partitions of a second topic the first busy one would come first again and again, and the last ones would wait.
 pub(super) struct Lender {
-    // Declared first: the topic goes before the client it belongs to.
+    // In this order: the topic and the queue go before the client they belong to, and the client before what it calls.
     topic: Topic,
-    producer: ThreadedProducer<Deliveries>,
+    served: Arc<Served>,
+    _deliveries: Box<Deliveries>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// What the thread serves.
+struct Served {
+    // Declared first: the queue goes before the client it belongs to.
+    queue: Queue,
+    client: Client<Context>,
+    stop: AtomicBool,
+}
+
+impl Served {
+    fn serve(&self, timeout: Duration) {
+        if let Polled::Error { code, reason, .. } = self.queue.poll(timeout) {
+            self.client.context().hand_on(code, &reason);
+        }
+    }
 }
 
 struct Topic(*mut rd::rd_kafka_topic_t);
@@ -94,12 +150,10 @@ unsafe impl Send for Topic {}
 unsafe impl Sync for Topic {}
 
 impl Topic {
-    fn new(producer: &ThreadedProducer<Deliveries>, name: &str) -> KafkaResult<Self> {
+    fn new(client: &Client<Context>, name: &str) -> KafkaResult<Self> {
         let name = CString::new(name)?;
         // SAFETY: the client is alive, and so is the name for the call.
-        let topic = unsafe {
-            rd::rd_kafka_topic_new(producer.client().native_ptr(), name.as_ptr(), std::ptr::null_mut())
-        };
+        let topic = unsafe { rd::rd_kafka_topic_new(client.native_ptr(), name.as_ptr(), ptr::null_mut()) };
         if topic.is_null() {
             return Err(KafkaError::ClientCreation(format!("{name:?} is not a topic's name")));
         }
@@ -115,10 +169,36 @@ impl Drop for Topic {
 }
 
 impl Lender {
-    pub(super) fn new(config: &ClientConfig, topic: &str, context: Deliveries) -> KafkaResult<Self> {
-        let producer: ThreadedProducer<Deliveries> = config.create_with_context(context)?;
-        let topic = Topic::new(&producer, topic)?;
-        Ok(Self { topic, producer })
+    pub(super) fn new(
+        config: &ClientConfig,
+        topic: &str,
+        context: Context,
+        deliveries: Deliveries,
+    ) -> KafkaResult<Self> {
+        let native = config.create_native_config()?;
+        let deliveries = Box::new(deliveries);
+        // SAFETY: the configuration is alive, and nobody else has it. `deliveries` stays where it is until the client is gone.
+        unsafe {
+            rd::rd_kafka_conf_set_events(native.ptr(), rd::RD_KAFKA_EVENT_ERROR);
+            let opaque = ptr::from_ref(&*deliveries).cast_mut().cast();
+            rd::rd_kafka_conf_interceptor_add_on_new(
+                native.ptr(),
+                INTERCEPTOR.as_ptr(),
+                Some(on_new),
+                opaque,
+            );
+        }
+        let client = Client::new(config, native, RDKafkaType::RD_KAFKA_PRODUCER, context)?;
+        let topic = Topic::new(&client, topic)?;
+        let served = Arc::new(Served { queue: Queue::main(&client), client, stop: AtomicBool::new(false) });
+        let mut lender = Self { topic, served: served.clone(), _deliveries: deliveries, thread: None };
+        let thread = thread::Builder::new().name("partita-kafka-producer".into()).spawn(move || {
+            while !served.stop.load(Ordering::Acquire) {
+                served.serve(Duration::from_secs(1));
+            }
+        });
+        lender.thread = Some(thread.map_err(|error| KafkaError::ClientCreation(error.to_string()))?);
+        Ok(lender)
     }
 
     /// Hands a record over at once, or gives it back with the reason. Never blocks.
@@ -129,15 +209,17 @@ impl Lender {
     ) -> Result<(), (RDKafkaErrorCode, Box<Delivery>)> {
         let (value, len) = (delivery.value.as_ptr() as *mut c_void, delivery.value.len());
         let (topic, partition) = (self.topic.0, delivery.partition.0 as i32);
-        let opaque = delivery.into_ptr();
-        // SAFETY: topic and client are alive. Without F_COPY and F_FREE librdkafka only reads the value, which the delivery keeps
-        // where it is until its report; the key is copied within the call.
-        let (refused, code) = unsafe {
-            let refused =
-                rd::rd_kafka_produce(topic, partition, 0, value, len, key.as_ptr().cast(), key.len(), opaque);
-            (refused, rd::rd_kafka_last_error())
-        };
-        if refused == 0 { Ok(()) } else { Err((code.into(), give_back(opaque))) }
+        lend(delivery, |opaque| {
+            // SAFETY: topic and client are alive. Without F_COPY and F_FREE librdkafka only reads the value, which the delivery keeps
+            // where it is until its report; the key is copied within the call.
+            let (refused, code) = unsafe {
+                let key_bytes = key.as_ptr().cast();
+                let refused =
+                    rd::rd_kafka_produce(topic, partition, 0, value, len, key_bytes, key.len(), opaque);
+                (refused, rd::rd_kafka_last_error())
+            };
+            if refused == 0 { Ok(()) } else { Err(code.into()) }
+        })
     }
 
     /// As `produce`, with a header.
@@ -150,9 +232,8 @@ impl Lender {
     ) -> Result<(), (RDKafkaErrorCode, Box<Delivery>)> {
         let (value, len) = (delivery.value.as_ptr() as *mut c_void, delivery.value.len());
         let (topic, partition) = (self.topic.0, delivery.partition.0 as i32);
-        let opaque = delivery.into_ptr();
         // SAFETY: as for `produce`. The headers are librdkafka's once the record is taken, and destroyed here where it is not.
-        let code = unsafe {
+        lend(delivery, |opaque| unsafe {
             let headers = rd::rd_kafka_headers_new(1);
             rd::rd_kafka_header_add(
                 headers,
@@ -177,24 +258,24 @@ impl Lender {
             arguments[3].u.mem.size = key.len();
             arguments[4].u.headers = headers;
             arguments[5].u.ptr = opaque;
-            let rk = self.producer.client().native_ptr();
+            let rk = self.served.client.native_ptr();
             let error = rd::rd_kafka_produceva(rk, arguments.as_ptr(), arguments.len());
             super::native::take_error(error).map_err(|(code, _)| {
                 rd::rd_kafka_headers_destroy(headers);
                 code
             })
-        };
-        code.map_err(|code| (code, give_back(opaque)))
+        })
     }
 
     /// The error that broke the producer for good, if there is one.
     pub(super) fn fatal(&self) -> Option<String> {
-        self.producer.client().fatal_error().map(|(code, reason)| format!("{code}: {reason}"))
+        self.served.client.fatal_error().map(|(code, reason)| format!("{code}: {reason}"))
     }
 
     /// How many records librdkafka still holds.
     pub(super) fn held(&self) -> i32 {
-        self.producer.in_flight_count()
+        // SAFETY: the client is alive.
+        unsafe { rd::rd_kafka_outq_len(self.served.client.native_ptr()) }
     }
 
     /// Breaks the producer as an idempotence error would.
@@ -203,7 +284,7 @@ impl Lender {
         // SAFETY: the client is alive, and the reason for the call.
         unsafe {
             rd::rd_kafka_test_fatal_error(
-                self.producer.client().native_ptr(),
+                self.served.client.native_ptr(),
                 rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER,
                 c"a test".as_ptr(),
             );
@@ -211,11 +292,39 @@ impl Lender {
     }
 }
 
-fn argument(vtype: rd::rd_kafka_vtype_t) -> rd::rd_kafka_vu_t {
-    rd::rd_kafka_vu_t { vtype, u: rd::rd_kafka_vu_s__bindgen_ty_1 { _pad: [0; 64] } }
+impl Drop for Lender {
+    /// What is still held is given up and answered.
+    fn drop(&mut self) {
+        self.served.stop.store(true, Ordering::Release);
+        self.served.queue.wake();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+        // SAFETY: the client is alive, and the flags are valid: the call cannot fail.
+        unsafe {
+            let all = rd::RD_KAFKA_PURGE_F_QUEUE | rd::RD_KAFKA_PURGE_F_INFLIGHT;
+            rd::rd_kafka_purge(self.served.client.native_ptr(), all);
+        }
+        let until = Instant::now() + PURGED_WITHIN;
+        while self.held() > 0 && Instant::now() < until {
+            self.served.serve(Duration::from_millis(10));
+        }
+    }
 }
 
-fn give_back(opaque: *mut c_void) -> Box<Delivery> {
-    // SAFETY: the opaque came from `into_ptr` just before, and librdkafka refused the record: nobody else has it.
-    unsafe { Box::from_ptr(opaque) }
+/// Has `give` hand a record to librdkafka, or takes it back.
+fn lend(
+    delivery: Box<Delivery>,
+    give: impl FnOnce(*mut c_void) -> Result<(), RDKafkaErrorCode>,
+) -> Result<(), (RDKafkaErrorCode, Box<Delivery>)> {
+    let opaque = Box::into_raw(delivery).cast();
+    LENDING.set(opaque);
+    let given = give(opaque);
+    LENDING.set(ptr::null_mut());
+    // SAFETY: the opaque is from above, and librdkafka refused the record: nobody else has it.
+    given.map_err(|code| (code, unsafe { Box::from_raw(opaque.cast::<Delivery>()) }))
+}
+
+fn argument(vtype: rd::rd_kafka_vtype_t) -> rd::rd_kafka_vu_t {
+    rd::rd_kafka_vu_t { vtype, u: rd::rd_kafka_vu_s__bindgen_ty_1 { _pad: [0; 64] } }
 }

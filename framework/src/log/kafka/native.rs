@@ -1,4 +1,4 @@
-//! A group consumer on librdkafka's event queue, as safe Rust.
+//! librdkafka's event queue, and a group consumer on it, as safe Rust.
 //!
 //! rdkafka's own `BaseConsumer` hides what this engine lives by: which partition an error belongs to, which commit an answer is
 //! for, and a poll that another thread can end. So this module speaks to the C API directly, for those calls only.
@@ -12,7 +12,7 @@ use super::client::Context;
 use event::Event;
 use partita_core::{CommitId, Offset, Partition};
 use rdkafka::{
-    ClientConfig, TopicPartitionList,
+    ClientConfig, ClientContext, TopicPartitionList,
     bindings::{self as rd, rd_kafka_resp_err_t as RespErr},
     client::Client,
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
@@ -87,7 +87,8 @@ pub(super) struct NativeConsumer {
     topic: String,
 }
 
-struct Queue(*mut rd::rd_kafka_queue_t);
+/// A client's queue: what it has to say comes here.
+pub(super) struct Queue(*mut rd::rd_kafka_queue_t);
 
 // SAFETY: librdkafka's queues may be used from any thread; their own lock guards them.
 unsafe impl Send for Queue {}
@@ -98,6 +99,39 @@ impl Drop for Queue {
     fn drop(&mut self) {
         // SAFETY: the pointer came from rd_kafka_queue_get_consumer, which counts a reference that is given back once, here.
         unsafe { rd::rd_kafka_queue_destroy(self.0) }
+    }
+}
+
+impl Queue {
+    /// The main queue of a client, which must outlive it.
+    pub(super) fn main<C: ClientContext>(client: &Client<C>) -> Self {
+        // SAFETY: the client is alive; the reference that is counted here is given back when the queue is dropped.
+        Self(unsafe { rd::rd_kafka_queue_get_main(client.native_ptr()) })
+    }
+
+    /// Takes the next thing, waiting for it at most this long.
+    pub(super) fn poll(&self, timeout: Duration) -> Polled {
+        // SAFETY: the queue is alive. The event is owned from here on, by `Event`.
+        let event = unsafe { rd::rd_kafka_queue_poll(self.0, millis(timeout)) };
+        if event.is_null() {
+            return Polled::Nothing;
+        }
+        let event = Event(event);
+        // SAFETY: the event is alive.
+        match unsafe { rd::rd_kafka_event_type(event.0) } {
+            rd::RD_KAFKA_EVENT_FETCH => Fetched::of(event),
+            rd::RD_KAFKA_EVENT_REBALANCE => event.rebalance(),
+            rd::RD_KAFKA_EVENT_OFFSET_COMMIT => event.committed(),
+            rd::RD_KAFKA_EVENT_ERROR => event.error(),
+            rd::RD_KAFKA_EVENT_LOG => event.log(),
+            _ => Polled::Served,
+        }
+    }
+
+    /// Ends the present poll, or else the next one, at once. From any thread.
+    pub(super) fn wake(&self) {
+        // SAFETY: the queue is alive, and this call is thread-safe.
+        unsafe { rd::rd_kafka_queue_yield(self.0) }
     }
 }
 
@@ -137,27 +171,12 @@ impl NativeConsumer {
 
     /// Takes the next thing from the queue, waiting for it at most this long.
     pub(super) fn poll(&self, timeout: Duration) -> Polled {
-        // SAFETY: the queue is alive. The event is owned from here on, by `Event`.
-        let event = unsafe { rd::rd_kafka_queue_poll(self.queue.0, millis(timeout)) };
-        if event.is_null() {
-            return Polled::Nothing;
-        }
-        let event = Event(event);
-        // SAFETY: the event is alive.
-        match unsafe { rd::rd_kafka_event_type(event.0) } {
-            rd::RD_KAFKA_EVENT_FETCH => Fetched::of(event),
-            rd::RD_KAFKA_EVENT_REBALANCE => event.rebalance(),
-            rd::RD_KAFKA_EVENT_OFFSET_COMMIT => event.committed(),
-            rd::RD_KAFKA_EVENT_ERROR => event.error(),
-            rd::RD_KAFKA_EVENT_LOG => event.log(),
-            _ => Polled::Served,
-        }
+        self.queue.poll(timeout)
     }
 
     /// Ends the present poll, or else the next one, at once. From any thread.
     pub(super) fn wake(&self) {
-        // SAFETY: the queue is alive, and this call is thread-safe.
-        unsafe { rd::rd_kafka_queue_yield(self.queue.0) }
+        self.queue.wake();
     }
 
     /// Answers "given" with where to start; an eager group's list is the whole assignment.

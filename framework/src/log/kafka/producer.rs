@@ -332,8 +332,8 @@ impl Shared {
     fn make_writer(&self, target: Target) -> KafkaResult<Arc<Lender>> {
         let topic = target.topic(&self.config.topic);
         let context = context(&self.alarmed, &self.alarm);
-        let deliveries = Deliveries::new(context, self.meters.clone(), self.delivered.clone());
-        Lender::new(&self.client_config, &topic, deliveries).map(Arc::new)
+        let deliveries = Deliveries::new(self.meters.clone(), self.delivered.clone());
+        Lender::new(&self.client_config, &topic, context, deliveries).map(Arc::new)
     }
 
     fn set_health(&self, health: LogHealth) {

@@ -50,8 +50,8 @@ fn writing(config: &KafkaConfig) -> Writing {
     let settings = client_config(config, role, 1 << 20).expect("accepted");
     let meters = Arc::new(Target::ALL.map(|target| Meters::new(&target.topic("tasks"))));
     let nothing: OnError = Arc::new(|_, _| ());
-    let context = Deliveries::new(Context::new(nothing), meters.clone(), Arc::<AtomicU64>::default());
-    let lender = Lender::new(&settings, "tasks", context).expect("a producer");
+    let deliveries = Deliveries::new(meters.clone(), Arc::<AtomicU64>::default());
+    let lender = Lender::new(&settings, "tasks", Context::new(nothing), deliveries).expect("a producer");
     Writing { lender, pending: Arc::default(), meters }
 }
 
@@ -141,6 +141,41 @@ fn a_record_that_never_left_is_not_written_when_its_time_is_over() {
     writing.finish();
     let answer = answer.now_or_never().expect("answered");
     assert!(matches!(answer, Err(AppendError::NotWritten { code: NotWritten::Away, .. })), "{answer:?}");
+}
+
+#[test]
+fn a_record_for_a_partition_that_is_not_there_is_refused_and_answered_once() {
+    let (_cluster, config) = cluster();
+    let writing = writing(&config);
+    // Whether there is such a partition is known once there was an answer from the cluster.
+    let mut first = writing.write(0, Bytes::from_static(b"value"));
+    writing.finish();
+    assert!(first.as_mut().now_or_never().expect("answered").is_ok());
+    let answer = writing.write(7, Bytes::from_static(b"value"));
+    assert!(matches!(answer.now_or_never(), Some(Err(AppendError::NotWritten { .. }))));
+    assert_eq!((writing.lender.held(), writing.pending.count()), (0, 0));
+}
+
+#[test]
+fn a_panic_of_one_who_waits_harms_no_other() {
+    struct Panics;
+    impl std::task::Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("woken");
+        }
+    }
+    let (_cluster, config) = cluster();
+    let writing = writing(&config);
+    let values = 0..20_usize;
+    let mut answers: Vec<_> = values.map(|_| writing.write(0, Bytes::from(vec![7; 20_000]))).collect();
+    let waker = Arc::new(Panics).into();
+    let waits = answers[10].as_mut().poll(&mut std::task::Context::from_waker(&waker)).is_pending();
+    writing.finish();
+    for (index, answer) in answers.iter_mut().enumerate().filter(|(index, _)| !waits || *index != 10) {
+        let receipt = answer.now_or_never().expect("answered").expect("written");
+        assert_eq!(receipt, Receipt::new(Partition(0), Offset(index as u64)));
+    }
+    assert_eq!(writing.pending.count(), 0);
 }
 
 #[test]
