@@ -1,4 +1,4 @@
-//! The system tests over a real Apache Kafka. Each starts a cluster of its own: run them with `--test-threads=1`.
+//! The system tests over a real Apache Kafka. Each starts a cluster of its own: run them with `--test-threads=1`, for some are held to times.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout)]
 

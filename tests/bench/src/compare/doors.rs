@@ -16,8 +16,8 @@ pub(super) struct Size {
 }
 
 impl Size {
-    fn program(self, backend: Backend) -> String {
-        let program = self.program_name(backend);
+    fn program(self, setup: &Setup, backend: Backend) -> String {
+        let program = self.program_name(setup, backend);
         let producers = if backend == Backend::Kafka {
             format!(" --producers {}", self.producers)
         } else {
@@ -26,9 +26,9 @@ impl Size {
         format!("{program} --workers {}{producers}", self.workers)
     }
 
-    fn program_name(self, backend: Backend) -> &'static str {
+    fn program_name(self, setup: &Setup, backend: Backend) -> &str {
         match (self.bare, backend) {
-            (true, Backend::Kafka) => "bare-door",
+            (true, Backend::Kafka) => &setup.cli.bare_door,
             (true, Backend::Embedded) => "bare-sqlite",
             (false, _) => "partita-door",
         }
@@ -68,7 +68,7 @@ pub(super) fn measure(setup: &Setup, row: &DoorRow) -> Result<Line> {
     let rate = if row.open_loop { Some(run(setup, row, bare, None)?.rate / 2.0) } else { None };
     let pairs =
         pairs(setup.cli.pairs, |is_bare| run(setup, row, if is_bare { bare } else { partita }, rate))?;
-    let programs = (bare.program(row.backend), partita.program(row.backend));
+    let programs = (bare.program(setup, row.backend), partita.program(setup, row.backend));
     let by = if row.open_loop {
         |run: &Run| run.latency_ms.map_or(f64::NAN, |both| both.1)
     } else {
@@ -102,7 +102,7 @@ pub(super) struct Door<'a> {
 
 impl<'a> Door<'a> {
     pub(super) fn start(setup: &'a Setup, backend: Backend, partitions: u32, size: Size) -> Result<Self> {
-        let mut command = child::program(setup, size.program_name(backend));
+        let mut command = child::program(setup, size.program_name(setup, backend));
         command.args(["--workers", &size.workers.to_string()]);
         if !size.bare {
             command.arg("--tokens-file").arg(setup.tokens.file());
@@ -158,7 +158,7 @@ fn run(setup: &Setup, row: &DoorRow, size: Size, rate: Option<f64>) -> Result<Ru
     let door = Door::start(setup, row.backend, row.partitions, size)?;
     let load = Load { size: row.size, clients: row.clients, rate, named: setup.cli.idempotency_keys };
     let run = measured(setup, &door.server, |address, seconds| load.generate(setup, address, seconds))?;
-    setup.say(&format!("{}: {} {:.0}/s", row.name, size.program(row.backend), run.rate));
+    setup.say(&format!("{}: {} {:.0}/s", row.name, size.program(setup, row.backend), run.rate));
     Ok(run)
 }
 

@@ -63,6 +63,10 @@ pub struct Cli {
     /// A librdkafka property for Partita, as name=value.
     #[arg(long = "partita-property", value_parser = crate::worker::property)]
     partita_properties: Vec<(String, String)>,
+    /// The bare door of the rows over Kafka: a program's name or path. It takes the flags of `bare-door` and says where it
+    /// listens as that does.
+    #[arg(long, default_value = "bare-door")]
+    bare_door: String,
     /// Which bare worker the worker rows are compared with.
     #[arg(long, default_value = "bare-worker")]
     bare_worker: String,
