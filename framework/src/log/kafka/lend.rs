@@ -10,9 +10,11 @@
 
 use super::{
     client::Context,
-    delivery::{Delivery, Meters, Persisted, TARGETS, outcome},
+    delivery::{Delivery, Meters, Persisted, TARGETS, Target, outcome},
     native::{Polled, Queue},
 };
+use bytes::Bytes;
+use crossbeam_channel::Sender;
 use rdkafka::{
     ClientConfig,
     bindings::{self as rd, rd_kafka_msg_status_t as Status, rd_kafka_resp_err_t as RespErr},
@@ -43,27 +45,68 @@ const PURGED_WITHIN: Duration = Duration::from_millis(500);
 pub(super) struct Deliveries {
     meters: Arc<[Meters; TARGETS]>,
     delivered: Arc<AtomicU64>,
+    /// Where the values of parked records end: they lie in what a consumer fetched, and the last one may take that consumer along.
+    spent: Sender<Bytes>,
 }
 
 impl Deliveries {
     /// `delivered` counts the records that were written.
-    pub(super) fn new(meters: Arc<[Meters; TARGETS]>, delivered: Arc<AtomicU64>) -> Self {
-        Self { meters, delivered }
+    pub(super) fn new(
+        meters: Arc<[Meters; TARGETS]>,
+        delivered: Arc<AtomicU64>,
+        spent: Sender<Bytes>,
+    ) -> Self {
+        Self { meters, delivered, spent }
     }
 
-    fn end(&self, delivery: Box<Delivery>, offset: i64, error: RespErr, persisted: Persisted) {
-        let error = (error != RespErr::RD_KAFKA_RESP_ERR_NO_ERROR).then(|| RDKafkaErrorCode::from(error));
+    fn end(&self, delivery: Delivery, report: Report) {
+        let error = (report.error != 0).then(|| {
+            RespErr::try_from(report.error).map_or(RDKafkaErrorCode::Unknown, RDKafkaErrorCode::from)
+        });
         if error.is_none() {
             self.delivered.fetch_add(1, Ordering::Relaxed);
         }
-        let outcome = outcome(delivery.partition, offset, error, persisted);
+        let parked = (delivery.topic == Target::Parking).then(|| delivery.value.clone());
+        let outcome = outcome(delivery.partition, report.offset, error, report.persisted);
         delivery.end(outcome, &self.meters);
+        if let Some(value) = parked {
+            let _ = self.spent.send(value);
+        }
+    }
+}
+
+/// What librdkafka says of a record in the end.
+#[derive(Debug, Clone, Copy)]
+struct Report {
+    offset: i64,
+    /// A `rd_kafka_resp_err_t`, or a broker's code that this librdkafka does not know.
+    error: i32,
+    persisted: Persisted,
+}
+
+impl Report {
+    /// # Safety
+    /// The message is alive.
+    unsafe fn of(message: *const rd::rd_kafka_message_t) -> Self {
+        // SAFETY: by this function's contract. The code is read as a number: it need not be one of the enumeration.
+        unsafe {
+            Self {
+                offset: (*message).offset,
+                error: (&raw const (*message).err).cast::<i32>().read(),
+                persisted: match rd::rd_kafka_message_status(message) {
+                    Status::RD_KAFKA_MSG_STATUS_NOT_PERSISTED => Persisted::No,
+                    Status::RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED => Persisted::Perhaps,
+                    Status::RD_KAFKA_MSG_STATUS_PERSISTED => Persisted::Yes,
+                },
+            }
+        }
     }
 }
 
 thread_local! {
-    /// The opaque of the record that this thread is handing over.
+    /// The opaque of the record that this thread is handing over, and what was said of it meanwhile.
     static LENDING: Cell<*mut c_void> = const { Cell::new(ptr::null_mut()) };
+    static REPORTED: Cell<Option<Report>> = const { Cell::new(None) };
 }
 
 /// Called by `rd_kafka_new`.
@@ -85,33 +128,41 @@ unsafe extern "C" fn on_new(
     }
 }
 
-/// Called once for each record that was taken, when librdkafka has done with it; and for one that it refuses, within the call.
+/// Called once for each record that was taken, when librdkafka has done with it; and for some that it refuses, within the call.
 unsafe extern "C" fn on_acknowledgement(
     _: *mut rd::rd_kafka_t,
     message: *mut rd::rd_kafka_message_t,
     deliveries: *mut c_void,
 ) -> RespErr {
-    // SAFETY: the message is alive for this call, and its opaque is what `lend` gave. `deliveries` is the `Lender`'s, which outlives
-    // the client.
-    let (message, deliveries) = unsafe { (&*message, &*deliveries.cast::<Deliveries>()) };
-    if message._private != LENDING.get() {
-        // SAFETY: the message is alive.
-        let persisted = match unsafe { rd::rd_kafka_message_status(message) } {
-            Status::RD_KAFKA_MSG_STATUS_NOT_PERSISTED => Persisted::No,
-            Status::RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED => Persisted::Perhaps,
-            Status::RD_KAFKA_MSG_STATUS_PERSISTED => Persisted::Yes,
-        };
-        // SAFETY: librdkafka took the record and calls once: nobody else has the opaque, which came from `Box::into_raw`.
-        let delivery = unsafe { Box::from_raw(message._private.cast::<Delivery>()) };
-        // A panic must not unwind into C. What it dropped is answered as unknown.
-        let ended = catch_unwind(AssertUnwindSafe(|| {
-            deliveries.end(delivery, message.offset, message.err, persisted);
-        }));
-        if ended.is_err() {
-            tracing::error!("a panic while an append was being answered");
-        }
+    // SAFETY: the message is alive for this call. `deliveries` is the `Lender`'s, which outlives the client.
+    let (opaque, report, deliveries) =
+        unsafe { ((*message)._private, Report::of(message), &*deliveries.cast::<Deliveries>()) };
+    if opaque == LENDING.get() {
+        // Whether it was taken is known when the call returns.
+        REPORTED.set(Some(report));
+        return RespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
+    }
+    // A panic must not unwind into C. What it dropped is answered as unknown.
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: the record was taken, and this is called once for it: nobody else has the opaque, which `lend` made.
+        deliveries.end(*unsafe { from_opaque(opaque) }, report);
+    }));
+    if ended.is_err() {
+        tracing::error!("a panic while an append was being answered");
     }
     RespErr::RD_KAFKA_RESP_ERR_NO_ERROR
+}
+
+/// Another thread takes it out again.
+fn into_opaque<T: Send>(value: Box<T>) -> *mut c_void {
+    Box::into_raw(value).cast()
+}
+
+/// # Safety
+/// The opaque is from `into_opaque` of a delivery, and nobody else takes it out.
+unsafe fn from_opaque(opaque: *mut c_void) -> Box<Delivery> {
+    // SAFETY: by this function's contract.
+    unsafe { Box::from_raw(opaque.cast()) }
 }
 
 /// A producer for one topic, with the thread that serves its logs and errors.
@@ -122,7 +173,7 @@ pub(super) struct Lender {
     // In this order: the topic and the queue go before the client they belong to, and the client before what it calls.
     topic: Topic,
     served: Arc<Served>,
-    _deliveries: Box<Deliveries>,
+    deliveries: Arc<Deliveries>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -136,7 +187,8 @@ struct Served {
 
 impl Served {
     fn serve(&self, timeout: Duration) {
-        if let Polled::Error { code, reason, .. } = self.queue.poll(timeout) {
+        if let Polled::Error { code, fatal, reason, .. } = self.queue.poll(timeout) {
+            let code = if fatal { RDKafkaErrorCode::Fatal } else { code };
             self.client.context().hand_on(code, &reason);
         }
     }
@@ -176,11 +228,11 @@ impl Lender {
         deliveries: Deliveries,
     ) -> KafkaResult<Self> {
         let native = config.create_native_config()?;
-        let deliveries = Box::new(deliveries);
-        // SAFETY: the configuration is alive, and nobody else has it. `deliveries` stays where it is until the client is gone.
+        let deliveries = Arc::new(deliveries);
+        // SAFETY: the configuration is alive, and nobody else has it. `deliveries` lives until the client is gone.
         unsafe {
             rd::rd_kafka_conf_set_events(native.ptr(), rd::RD_KAFKA_EVENT_ERROR);
-            let opaque = ptr::from_ref(&*deliveries).cast_mut().cast();
+            let opaque = Arc::as_ptr(&deliveries).cast_mut().cast();
             rd::rd_kafka_conf_interceptor_add_on_new(
                 native.ptr(),
                 INTERCEPTOR.as_ptr(),
@@ -191,7 +243,7 @@ impl Lender {
         let client = Client::new(config, native, RDKafkaType::RD_KAFKA_PRODUCER, context)?;
         let topic = Topic::new(&client, topic)?;
         let served = Arc::new(Served { queue: Queue::main(&client), client, stop: AtomicBool::new(false) });
-        let mut lender = Self { topic, served: served.clone(), _deliveries: deliveries, thread: None };
+        let mut lender = Self { topic, served: served.clone(), deliveries, thread: None };
         let thread = thread::Builder::new().name("partita-kafka-producer".into()).spawn(move || {
             while !served.stop.load(Ordering::Acquire) {
                 served.serve(Duration::from_secs(1));
@@ -209,7 +261,7 @@ impl Lender {
     ) -> Result<(), (RDKafkaErrorCode, Box<Delivery>)> {
         let (value, len) = (delivery.value.as_ptr() as *mut c_void, delivery.value.len());
         let (topic, partition) = (self.topic.0, delivery.partition.0 as i32);
-        lend(delivery, |opaque| {
+        self.lend(delivery, |opaque| {
             // SAFETY: topic and client are alive. Without F_COPY and F_FREE librdkafka only reads the value, which the delivery keeps
             // where it is until its report; the key is copied within the call.
             let (refused, code) = unsafe {
@@ -233,7 +285,7 @@ impl Lender {
         let (value, len) = (delivery.value.as_ptr() as *mut c_void, delivery.value.len());
         let (topic, partition) = (self.topic.0, delivery.partition.0 as i32);
         // SAFETY: as for `produce`. The headers are librdkafka's once the record is taken, and destroyed here where it is not.
-        lend(delivery, |opaque| unsafe {
+        self.lend(delivery, |opaque| unsafe {
             let headers = rd::rd_kafka_headers_new(1);
             rd::rd_kafka_header_add(
                 headers,
@@ -265,6 +317,29 @@ impl Lender {
                 code
             })
         })
+    }
+
+    /// Has `give` hand a record to librdkafka, or takes it back.
+    fn lend(
+        &self,
+        delivery: Box<Delivery>,
+        give: impl FnOnce(*mut c_void) -> Result<(), RDKafkaErrorCode>,
+    ) -> Result<(), (RDKafkaErrorCode, Box<Delivery>)> {
+        let opaque = into_opaque(delivery);
+        LENDING.set(opaque);
+        let given = give(opaque);
+        LENDING.set(ptr::null_mut());
+        match (given, REPORTED.take()) {
+            (Ok(()), None) => Ok(()),
+            // It was taken and given up within the call: its partition went away just then.
+            (Ok(()), Some(report)) => {
+                // SAFETY: the report was for this record, and left to this thread.
+                self.deliveries.end(*unsafe { from_opaque(opaque) }, report);
+                Ok(())
+            }
+            // SAFETY: librdkafka refused the record: nobody else has it.
+            (Err(code), _) => Err((code, unsafe { from_opaque(opaque) })),
+        }
     }
 
     /// The error that broke the producer for good, if there is one.
@@ -300,29 +375,17 @@ impl Drop for Lender {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        // SAFETY: the client is alive, and the flags are valid: the call cannot fail.
-        unsafe {
-            let all = rd::RD_KAFKA_PURGE_F_QUEUE | rd::RD_KAFKA_PURGE_F_INFLIGHT;
-            rd::rd_kafka_purge(self.served.client.native_ptr(), all);
-        }
         let until = Instant::now() + PURGED_WITHIN;
         while self.held() > 0 && Instant::now() < until {
+            // Again and again: a record that moves from one of librdkafka's queues to another meanwhile may be missed.
+            // SAFETY: the client is alive, and the flags are valid: the call cannot fail.
+            unsafe {
+                let all = rd::RD_KAFKA_PURGE_F_QUEUE | rd::RD_KAFKA_PURGE_F_INFLIGHT;
+                rd::rd_kafka_purge(self.served.client.native_ptr(), all);
+            }
             self.served.serve(Duration::from_millis(10));
         }
     }
-}
-
-/// Has `give` hand a record to librdkafka, or takes it back.
-fn lend(
-    delivery: Box<Delivery>,
-    give: impl FnOnce(*mut c_void) -> Result<(), RDKafkaErrorCode>,
-) -> Result<(), (RDKafkaErrorCode, Box<Delivery>)> {
-    let opaque = Box::into_raw(delivery).cast();
-    LENDING.set(opaque);
-    let given = give(opaque);
-    LENDING.set(ptr::null_mut());
-    // SAFETY: the opaque is from above, and librdkafka refused the record: nobody else has it.
-    given.map_err(|code| (code, unsafe { Box::from_raw(opaque.cast::<Delivery>()) }))
 }
 
 fn argument(vtype: rd::rd_kafka_vtype_t) -> rd::rd_kafka_vu_t {

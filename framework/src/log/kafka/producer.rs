@@ -21,7 +21,7 @@ use crate::memory::Reservation;
 use crate::metrics::{PRODUCER_QUEUE_BYTES, PRODUCER_QUEUE_MESSAGES};
 use crate::{Error, config::KafkaConfig};
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use futures_util::future::BoxFuture;
 use partita_core::{Partition, Position};
 use rdkafka::{
@@ -102,6 +102,8 @@ pub(super) struct Shared {
     pending: Arc<Pending>,
     meters: Arc<[Meters; TARGETS]>,
     delivered: Arc<AtomicU64>,
+    /// What has been parked goes here, to be dropped by a thread that nothing waits for.
+    spent: Sender<Bytes>,
     health: Mutex<LogHealth>,
     ready: AtomicBool,
     /// The topic has more partitions than this process knows of.
@@ -126,6 +128,8 @@ impl KafkaLog {
         let alarmed = Arc::new(AtomicBool::new(false));
         let meters = Arc::new(Target::ALL.map(|target| Meters::new(&target.topic(&config.topic))));
         let delivered = Arc::new(AtomicU64::new(0));
+        let (spent, dropped) = unbounded();
+        spawn("partita-kafka-spent", move || dropped.into_iter().for_each(drop::<Bytes>))?;
         let waiting = format!("waiting for the Kafka brokers at {}", config.bootstrap_servers);
         let shared = Arc::new(Shared {
             requests: Arc::new(Requests::new(config)),
@@ -135,6 +139,7 @@ impl KafkaLog {
             pending: Arc::default(),
             meters,
             delivered,
+            spent,
             health: Mutex::new(LogHealth::Away(waiting)),
             ready: AtomicBool::new(false),
             grown: AtomicBool::new(false),
@@ -332,7 +337,7 @@ impl Shared {
     fn make_writer(&self, target: Target) -> KafkaResult<Arc<Lender>> {
         let topic = target.topic(&self.config.topic);
         let context = context(&self.alarmed, &self.alarm);
-        let deliveries = Deliveries::new(self.meters.clone(), self.delivered.clone());
+        let deliveries = Deliveries::new(self.meters.clone(), self.delivered.clone(), self.spent.clone());
         Lender::new(&self.client_config, &topic, context, deliveries).map(Arc::new)
     }
 

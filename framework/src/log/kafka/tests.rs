@@ -13,9 +13,10 @@ use crate::{
     memory::MemoryPool,
 };
 use bytes::Bytes;
+use crossbeam_channel::Receiver;
 use futures_util::FutureExt;
 use partita_core::{CommitId, Offset, Partition};
-use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext};
+use rdkafka::{error::RDKafkaErrorCode, mocking::MockCluster, producer::DefaultProducerContext};
 use std::{
     sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
@@ -41,6 +42,8 @@ struct Writing {
     lender: Lender,
     pending: Arc<Pending>,
     meters: Arc<[Meters; TARGETS]>,
+    said: Receiver<RDKafkaErrorCode>,
+    parked: Receiver<Bytes>,
 }
 
 type Answer = crate::log::AppendFuture;
@@ -49,19 +52,27 @@ fn writing(config: &KafkaConfig) -> Writing {
     let role = Role::Producer { queue_bytes: 1 << 20 };
     let settings = client_config(config, role, 1 << 20).expect("accepted");
     let meters = Arc::new(Target::ALL.map(|target| Meters::new(&target.topic("tasks"))));
-    let nothing: OnError = Arc::new(|_, _| ());
-    let deliveries = Deliveries::new(meters.clone(), Arc::<AtomicU64>::default());
-    let lender = Lender::new(&settings, "tasks", Context::new(nothing), deliveries).expect("a producer");
-    Writing { lender, pending: Arc::default(), meters }
+    let (errors, said) = crossbeam_channel::unbounded();
+    let on_error: OnError = Arc::new(move |code, _| {
+        let _ = errors.send(code);
+    });
+    let (spent, parked) = crossbeam_channel::unbounded();
+    let deliveries = Deliveries::new(meters.clone(), Arc::<AtomicU64>::default(), spent);
+    let lender = Lender::new(&settings, "tasks", Context::new(on_error), deliveries).expect("a producer");
+    Writing { lender, pending: Arc::default(), meters, said, parked }
 }
 
 impl Writing {
     fn write(&self, partition: u32, value: Bytes) -> Answer {
+        self.write_as(Target::Tasks, partition, value)
+    }
+
+    fn write_as(&self, target: Target, partition: u32, value: Bytes) -> Answer {
         let (reply, answer) = Reply::one();
         let pool = MemoryPool::new("intake", 64 << 20);
         let reservation = pool.try_reserve(value.len() as u64);
         let place = Partition(partition);
-        let delivery = Delivery::new(Target::Tasks, place, value, reservation, &self.pending, reply);
+        let delivery = Delivery::new(target, place, value, reservation, &self.pending, reply);
         if let Err((code, delivery)) = self.lender.produce(b"key", Box::new(delivery)) {
             delivery.end(Err(super::producer::not_written(code)), &self.meters);
         }
@@ -157,6 +168,18 @@ fn a_record_for_a_partition_that_is_not_there_is_refused_and_answered_once() {
 }
 
 #[test]
+fn the_value_of_a_parked_record_is_not_dropped_on_librdkafkas_thread() {
+    let (_cluster, config) = cluster();
+    let writing = writing(&config);
+    drop((
+        writing.write(0, Bytes::from_static(b"a task")),
+        writing.write_as(Target::Parking, 0, "parked".into()),
+    ));
+    writing.finish();
+    assert_eq!(writing.parked.try_iter().collect::<Vec<_>>(), ["parked"]);
+}
+
+#[test]
 fn a_panic_of_one_who_waits_harms_no_other() {
     struct Panics;
     impl std::task::Wake for Panics {
@@ -185,6 +208,8 @@ fn a_broken_producer_says_so() {
     assert_eq!(writing.lender.fatal(), None);
     writing.lender.break_for_good();
     assert!(writing.lender.fatal().is_some());
+    let mut said = std::iter::from_fn(|| writing.said.recv_timeout(WITHIN).ok());
+    assert!(said.any(|code| code == RDKafkaErrorCode::Fatal), "it is heard of at once");
     let answer = writing.write(0, Bytes::from_static(b"value"));
     assert!(matches!(answer.now_or_never(), Some(Err(AppendError::NotWritten { .. }))));
 }
