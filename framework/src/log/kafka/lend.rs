@@ -1,169 +1,36 @@
 //! Handing a record to librdkafka without copying its value.
 //!
-//! librdkafka reads the value in place: from `produce` until the delivery report, also where the record times out, is purged or
-//! the client is dropped (all of which end in a report). So the bytes are owned by the record's [`Delivery`], which travels
-//! through librdkafka as the record's opaque and comes back with the report. The key is copied by librdkafka.
-//!
-//! The report comes to an interceptor, on the thread that read the broker's answer, and not by way of a queue and a thread that polls
-//! it: ADR 29.
+//! librdkafka reads the value in place: from `produce` until the record's [report](super::reports), which comes also where the record times
+//! out or is purged, as it is when the client is dropped. So the bytes are owned by the record's [`Delivery`], which travels through
+//! librdkafka as the record's opaque and comes back with the report. The key is copied by librdkafka.
 #![allow(unsafe_code)]
 
 use super::{
     client::Context,
-    delivery::{Delivery, Meters, Persisted, TARGETS, Target, outcome},
+    delivery::Delivery,
     native::{Polled, Queue},
+    reports::Deliveries,
 };
-use bytes::Bytes;
-use crossbeam_channel::Sender;
 use rdkafka::{
-    ClientConfig,
-    bindings::{self as rd, rd_kafka_msg_status_t as Status, rd_kafka_resp_err_t as RespErr},
+    ClientConfig, bindings as rd,
     client::Client,
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     types::RDKafkaType,
 };
 use std::{
-    cell::Cell,
-    ffi::{CStr, CString},
-    os::raw::{c_char, c_void},
-    panic::{AssertUnwindSafe, catch_unwind},
+    ffi::CString,
+    os::raw::c_void,
     ptr,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
     time::{Duration, Instant},
 };
 
-/// What librdkafka calls the interceptor in its log.
-const INTERCEPTOR: &CStr = c"partita";
 /// How long the records that a dropped producer still holds are waited for.
 const PURGED_WITHIN: Duration = Duration::from_millis(500);
-
-/// Where deliveries end.
-pub(super) struct Deliveries {
-    meters: Arc<[Meters; TARGETS]>,
-    delivered: Arc<AtomicU64>,
-    /// Where the values of parked records end: they lie in what a consumer fetched, and the last one may take that consumer along.
-    spent: Sender<Bytes>,
-}
-
-impl Deliveries {
-    /// `delivered` counts the records that were written.
-    pub(super) fn new(
-        meters: Arc<[Meters; TARGETS]>,
-        delivered: Arc<AtomicU64>,
-        spent: Sender<Bytes>,
-    ) -> Self {
-        Self { meters, delivered, spent }
-    }
-
-    fn end(&self, delivery: Delivery, report: Report) {
-        let error = (report.error != 0).then(|| {
-            RespErr::try_from(report.error).map_or(RDKafkaErrorCode::Unknown, RDKafkaErrorCode::from)
-        });
-        if error.is_none() {
-            self.delivered.fetch_add(1, Ordering::Relaxed);
-        }
-        let parked = (delivery.topic == Target::Parking).then(|| delivery.value.clone());
-        let outcome = outcome(delivery.partition, report.offset, error, report.persisted);
-        delivery.end(outcome, &self.meters);
-        if let Some(value) = parked {
-            let _ = self.spent.send(value);
-        }
-    }
-}
-
-/// What librdkafka says of a record in the end.
-#[derive(Debug, Clone, Copy)]
-struct Report {
-    offset: i64,
-    /// A `rd_kafka_resp_err_t`, or a broker's code that this librdkafka does not know.
-    error: i32,
-    persisted: Persisted,
-}
-
-impl Report {
-    /// # Safety
-    /// The message is alive.
-    unsafe fn of(message: *const rd::rd_kafka_message_t) -> Self {
-        // SAFETY: by this function's contract. The code is read as a number: it need not be one of the enumeration.
-        unsafe {
-            Self {
-                offset: (*message).offset,
-                error: (&raw const (*message).err).cast::<i32>().read(),
-                persisted: match rd::rd_kafka_message_status(message) {
-                    Status::RD_KAFKA_MSG_STATUS_NOT_PERSISTED => Persisted::No,
-                    Status::RD_KAFKA_MSG_STATUS_POSSIBLY_PERSISTED => Persisted::Perhaps,
-                    Status::RD_KAFKA_MSG_STATUS_PERSISTED => Persisted::Yes,
-                },
-            }
-        }
-    }
-}
-
-thread_local! {
-    /// The opaque of the record that this thread is handing over, and what was said of it meanwhile.
-    static LENDING: Cell<*mut c_void> = const { Cell::new(ptr::null_mut()) };
-    static REPORTED: Cell<Option<Report>> = const { Cell::new(None) };
-}
-
-/// Called by `rd_kafka_new`.
-unsafe extern "C" fn on_new(
-    client: *mut rd::rd_kafka_t,
-    _: *const rd::rd_kafka_conf_t,
-    deliveries: *mut c_void,
-    _: *mut c_char,
-    _: usize,
-) -> RespErr {
-    // SAFETY: the client is being made, which is when interceptors are added. The name is copied; `deliveries` outlives the client.
-    unsafe {
-        rd::rd_kafka_interceptor_add_on_acknowledgement(
-            client,
-            INTERCEPTOR.as_ptr(),
-            Some(on_acknowledgement),
-            deliveries,
-        )
-    }
-}
-
-/// Called once for each record that was taken, when librdkafka has done with it; and for some that it refuses, within the call.
-unsafe extern "C" fn on_acknowledgement(
-    _: *mut rd::rd_kafka_t,
-    message: *mut rd::rd_kafka_message_t,
-    deliveries: *mut c_void,
-) -> RespErr {
-    // SAFETY: the message is alive for this call. `deliveries` is the `Lender`'s, which outlives the client.
-    let (opaque, report, deliveries) =
-        unsafe { ((*message)._private, Report::of(message), &*deliveries.cast::<Deliveries>()) };
-    if opaque == LENDING.get() {
-        // Whether it was taken is known when the call returns.
-        REPORTED.set(Some(report));
-        return RespErr::RD_KAFKA_RESP_ERR_NO_ERROR;
-    }
-    // A panic must not unwind into C. What it dropped is answered as unknown.
-    let ended = catch_unwind(AssertUnwindSafe(|| {
-        // SAFETY: the record was taken, and this is called once for it: nobody else has the opaque, which `lend` made.
-        deliveries.end(*unsafe { from_opaque(opaque) }, report);
-    }));
-    if ended.is_err() {
-        tracing::error!("a panic while an append was being answered");
-    }
-    RespErr::RD_KAFKA_RESP_ERR_NO_ERROR
-}
-
-/// Another thread takes it out again.
-fn into_opaque<T: Send>(value: Box<T>) -> *mut c_void {
-    Box::into_raw(value).cast()
-}
-
-/// # Safety
-/// The opaque is from `into_opaque` of a delivery, and nobody else takes it out.
-unsafe fn from_opaque(opaque: *mut c_void) -> Box<Delivery> {
-    // SAFETY: by this function's contract.
-    unsafe { Box::from_raw(opaque.cast()) }
-}
 
 /// A producer for one topic, with the thread that serves its logs and errors.
 ///
@@ -232,13 +99,7 @@ impl Lender {
         // SAFETY: the configuration is alive, and nobody else has it. `deliveries` lives until the client is gone.
         unsafe {
             rd::rd_kafka_conf_set_events(native.ptr(), rd::RD_KAFKA_EVENT_ERROR);
-            let opaque = Arc::as_ptr(&deliveries).cast_mut().cast();
-            rd::rd_kafka_conf_interceptor_add_on_new(
-                native.ptr(),
-                INTERCEPTOR.as_ptr(),
-                Some(on_new),
-                opaque,
-            );
+            deliveries.intercept(&native);
         }
         let client = Client::new(config, native, RDKafkaType::RD_KAFKA_PRODUCER, context)?;
         let topic = Topic::new(&client, topic)?;
@@ -261,7 +122,7 @@ impl Lender {
     ) -> Result<(), (RDKafkaErrorCode, Box<Delivery>)> {
         let (value, len) = (delivery.value.as_ptr() as *mut c_void, delivery.value.len());
         let (topic, partition) = (self.topic.0, delivery.partition.0 as i32);
-        self.lend(delivery, |opaque| {
+        self.deliveries.lend(delivery, |opaque| {
             // SAFETY: topic and client are alive. Without F_COPY and F_FREE librdkafka only reads the value, which the delivery keeps
             // where it is until its report; the key is copied within the call.
             let (refused, code) = unsafe {
@@ -285,7 +146,7 @@ impl Lender {
         let (value, len) = (delivery.value.as_ptr() as *mut c_void, delivery.value.len());
         let (topic, partition) = (self.topic.0, delivery.partition.0 as i32);
         // SAFETY: as for `produce`. The headers are librdkafka's once the record is taken, and destroyed here where it is not.
-        self.lend(delivery, |opaque| unsafe {
+        self.deliveries.lend(delivery, |opaque| unsafe {
             let headers = rd::rd_kafka_headers_new(1);
             rd::rd_kafka_header_add(
                 headers,
@@ -317,29 +178,6 @@ impl Lender {
                 code
             })
         })
-    }
-
-    /// Has `give` hand a record to librdkafka, or takes it back.
-    fn lend(
-        &self,
-        delivery: Box<Delivery>,
-        give: impl FnOnce(*mut c_void) -> Result<(), RDKafkaErrorCode>,
-    ) -> Result<(), (RDKafkaErrorCode, Box<Delivery>)> {
-        let opaque = into_opaque(delivery);
-        LENDING.set(opaque);
-        let given = give(opaque);
-        LENDING.set(ptr::null_mut());
-        match (given, REPORTED.take()) {
-            (Ok(()), None) => Ok(()),
-            // It was taken and given up within the call: its partition went away just then.
-            (Ok(()), Some(report)) => {
-                // SAFETY: the report was for this record, and left to this thread.
-                self.deliveries.end(*unsafe { from_opaque(opaque) }, report);
-                Ok(())
-            }
-            // SAFETY: librdkafka refused the record: nobody else has it.
-            (Err(code), _) => Err((code, unsafe { from_opaque(opaque) })),
-        }
     }
 
     /// The error that broke the producer for good, if there is one.

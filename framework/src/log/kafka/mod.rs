@@ -15,6 +15,7 @@ mod lookup;
 mod native;
 mod native_config;
 mod producer;
+mod reports;
 mod requests;
 mod settings;
 #[cfg(test)]

@@ -1,61 +1,25 @@
-//! librdkafka's event queue, and a group consumer on it, as safe Rust.
+//! A group consumer on librdkafka's event queue, as safe Rust.
 //!
 //! rdkafka's own `BaseConsumer` hides what this engine lives by: which partition an error belongs to, which commit an answer is
 //! for, and a poll that another thread can end. So this module speaks to the C API directly, for those calls only.
 #![allow(unsafe_code)]
 
 mod event;
+mod queue;
 
 pub(super) use event::Fetched;
+pub(super) use queue::{Polled, Queue};
 
 use super::client::Context;
-use event::Event;
 use partita_core::{CommitId, Offset, Partition};
 use rdkafka::{
-    ClientConfig, ClientContext, TopicPartitionList,
+    ClientConfig, TopicPartitionList,
     bindings::{self as rd, rd_kafka_resp_err_t as RespErr},
     client::Client,
     error::{KafkaError, KafkaResult, RDKafkaErrorCode},
     types::RDKafkaType,
 };
 use std::{ffi::CStr, ptr, slice, time::Duration};
-
-/// One thing taken from the consumer's queue.
-pub(super) enum Polled {
-    /// The queue is empty, or the poll was ended by `wake`.
-    Nothing,
-    /// Something was dealt with; there may be more.
-    Served,
-    /// A record.
-    Record(Fetched),
-    /// The group gives or takes partitions and waits for the answer.
-    Rebalance {
-        /// Given, rather than taken.
-        assign: bool,
-        /// Which; may be empty.
-        partitions: Vec<Partition>,
-    },
-    /// A commit was answered.
-    Committed {
-        /// Which.
-        commit: CommitId,
-        /// Each partition with its own outcome.
-        partitions: Vec<(Partition, Option<RDKafkaErrorCode>)>,
-        /// What failed as a whole.
-        error: Option<RDKafkaErrorCode>,
-    },
-    /// Something is wrong.
-    Error {
-        /// librdkafka's code.
-        code: RDKafkaErrorCode,
-        /// Whether the client is broken for good.
-        fatal: bool,
-        /// The partition it is about, and the offset where it happened.
-        partition: Option<(Partition, i64)>,
-        /// For people.
-        reason: String,
-    },
-}
 
 /// A partition's committed offset with the text beside it; none where nothing is committed.
 pub(super) type Stored = (Partition, Option<(Offset, String)>);
@@ -87,54 +51,6 @@ pub(super) struct NativeConsumer {
     topic: String,
 }
 
-/// A client's queue: what it has to say comes here.
-pub(super) struct Queue(*mut rd::rd_kafka_queue_t);
-
-// SAFETY: librdkafka's queues may be used from any thread; their own lock guards them.
-unsafe impl Send for Queue {}
-// SAFETY: as above.
-unsafe impl Sync for Queue {}
-
-impl Drop for Queue {
-    fn drop(&mut self) {
-        // SAFETY: the pointer came from rd_kafka_queue_get_consumer, which counts a reference that is given back once, here.
-        unsafe { rd::rd_kafka_queue_destroy(self.0) }
-    }
-}
-
-impl Queue {
-    /// The main queue of a client, which must outlive it.
-    pub(super) fn main<C: ClientContext>(client: &Client<C>) -> Self {
-        // SAFETY: the client is alive; the reference that is counted here is given back when the queue is dropped.
-        Self(unsafe { rd::rd_kafka_queue_get_main(client.native_ptr()) })
-    }
-
-    /// Takes the next thing, waiting for it at most this long.
-    pub(super) fn poll(&self, timeout: Duration) -> Polled {
-        // SAFETY: the queue is alive. The event is owned from here on, by `Event`.
-        let event = unsafe { rd::rd_kafka_queue_poll(self.0, millis(timeout)) };
-        if event.is_null() {
-            return Polled::Nothing;
-        }
-        let event = Event(event);
-        // SAFETY: the event is alive.
-        match unsafe { rd::rd_kafka_event_type(event.0) } {
-            rd::RD_KAFKA_EVENT_FETCH => Fetched::of(event),
-            rd::RD_KAFKA_EVENT_REBALANCE => event.rebalance(),
-            rd::RD_KAFKA_EVENT_OFFSET_COMMIT => event.committed(),
-            rd::RD_KAFKA_EVENT_ERROR => event.error(),
-            rd::RD_KAFKA_EVENT_LOG => event.log(),
-            _ => Polled::Served,
-        }
-    }
-
-    /// Ends the present poll, or else the next one, at once. From any thread.
-    pub(super) fn wake(&self) {
-        // SAFETY: the queue is alive, and this call is thread-safe.
-        unsafe { rd::rd_kafka_queue_yield(self.0) }
-    }
-}
-
 impl NativeConsumer {
     /// A consumer that has not joined its group yet.
     pub(super) fn new(config: &ClientConfig, topic: &str) -> KafkaResult<Self> {
@@ -144,15 +60,9 @@ impl NativeConsumer {
         // SAFETY: the configuration is alive, and nobody else has it.
         unsafe { rd::rd_kafka_conf_set_events(native.ptr(), events) };
         let client = Client::new(config, native, RDKafkaType::RD_KAFKA_CONSUMER, Context::quiet())?;
-        // SAFETY: the client is alive; with the main queue forwarded, one queue carries logs, errors, events and records.
-        let queue = unsafe {
-            rd::rd_kafka_poll_set_consumer(client.native_ptr());
-            rd::rd_kafka_queue_get_consumer(client.native_ptr())
-        };
-        if queue.is_null() {
-            return Err(KafkaError::ClientCreation("a consumer needs a group".into()));
-        }
-        Ok(Self { queue: Queue(queue), client, topic: topic.into() })
+        let queue = Queue::consumer(&client)
+            .ok_or_else(|| KafkaError::ClientCreation("a consumer needs a group".into()))?;
+        Ok(Self { queue, client, topic: topic.into() })
     }
 
     /// The client, for what rdkafka does safely.

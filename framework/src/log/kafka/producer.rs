@@ -7,8 +7,9 @@
 use super::{
     client::{Context, OnError},
     delivery::{Delivery, Meters, Pending, TARGETS, Target, kind},
-    lend::{Deliveries, Lender},
+    lend::Lender,
     lookup::Lookup,
+    reports::Deliveries,
     requests::{Append, Requests, release},
     settings::{Role, client_config},
     watch::{Identity, Standing, Trouble, Watch},

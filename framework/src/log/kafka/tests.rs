@@ -3,8 +3,9 @@
 use super::{
     client::{Context, OnError},
     delivery::{Delivery, Meters, Pending, TARGETS, Target},
-    lend::{Deliveries, Lender},
+    lend::Lender,
     native::{NativeConsumer, Polled},
+    reports::Deliveries,
     settings::{Role, client_config},
 };
 use crate::{
