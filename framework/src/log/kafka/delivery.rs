@@ -22,8 +22,8 @@ pub(super) struct Delivery {
     pub(super) value: Bytes,
     pub(super) partition: Partition,
     pub(super) topic: Target,
+    pub(super) started: Instant,
     reply: Reply,
-    started: Instant,
     _reservation: Option<Reservation>,
     _pending: PendingGuard,
 }

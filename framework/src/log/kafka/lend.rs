@@ -11,6 +11,8 @@ use super::{
     native::{Polled, Queue},
     reports::Deliveries,
 };
+#[cfg(test)]
+use partita_core::Partition;
 use rdkafka::{
     ClientConfig, bindings as rd,
     client::Client,
@@ -37,27 +39,34 @@ const PURGED_WITHIN: Duration = Duration::from_millis(500);
 /// One for each topic: librdkafka serves a broker's partitions in turn, each time from the next one on, idle ones too. Behind the idle
 /// partitions of a second topic the first busy one would come first again and again, and the last ones would wait.
 pub(super) struct Lender {
-    // In this order: the topic and the queue go before the client they belong to, and the client before what it calls.
+    // Declared first: it goes before the client it belongs to.
     topic: Topic,
     served: Arc<Served>,
-    deliveries: Arc<Deliveries>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// What the thread serves.
 struct Served {
-    // Declared first: the queue goes before the client it belongs to.
+    // In this order: the queue goes before the client it belongs to, and the client before what it calls.
     queue: Queue,
     client: Client<Context>,
+    deliveries: Arc<Deliveries>,
     stop: AtomicBool,
 }
 
 impl Served {
-    fn serve(&self, timeout: Duration) {
-        if let Polled::Error { code, fatal, reason, .. } = self.queue.poll(timeout) {
-            let code = if fatal { RDKafkaErrorCode::Fatal } else { code };
-            self.client.context().hand_on(code, &reason);
+    /// Whether there was anything.
+    fn serve(&self, timeout: Duration) -> bool {
+        match self.queue.poll(timeout) {
+            Polled::Nothing => return false,
+            Polled::Error { code, fatal, reason, .. } => {
+                let code = if fatal { RDKafkaErrorCode::Fatal } else { code };
+                self.client.context().hand_on(code, &reason);
+            }
+            Polled::Line { facility, text } => self.deliveries.disowned.hear(&facility, &text),
+            _ => {}
         }
+        true
     }
 }
 
@@ -103,8 +112,9 @@ impl Lender {
         }
         let client = Client::new(config, native, RDKafkaType::RD_KAFKA_PRODUCER, context)?;
         let topic = Topic::new(&client, topic)?;
-        let served = Arc::new(Served { queue: Queue::main(&client), client, stop: AtomicBool::new(false) });
-        let mut lender = Self { topic, served: served.clone(), deliveries, thread: None };
+        let queue = Queue::main(&client);
+        let served = Arc::new(Served { queue, client, deliveries, stop: AtomicBool::new(false) });
+        let mut lender = Self { topic, served: served.clone(), thread: None };
         let thread = thread::Builder::new().name("partita-kafka-producer".into()).spawn(move || {
             while !served.stop.load(Ordering::Acquire) {
                 served.serve(Duration::from_secs(1));
@@ -122,7 +132,7 @@ impl Lender {
     ) -> Result<(), (RDKafkaErrorCode, Box<Delivery>)> {
         let (value, len) = (delivery.value.as_ptr() as *mut c_void, delivery.value.len());
         let (topic, partition) = (self.topic.0, delivery.partition.0 as i32);
-        self.deliveries.lend(delivery, |opaque| {
+        self.served.deliveries.lend(delivery, |opaque| {
             // SAFETY: topic and client are alive. Without F_COPY and F_FREE librdkafka only reads the value, which the delivery keeps
             // where it is until its report; the key is copied within the call.
             let (refused, code) = unsafe {
@@ -146,7 +156,7 @@ impl Lender {
         let (value, len) = (delivery.value.as_ptr() as *mut c_void, delivery.value.len());
         let (topic, partition) = (self.topic.0, delivery.partition.0 as i32);
         // SAFETY: as for `produce`. The headers are librdkafka's once the record is taken, and destroyed here where it is not.
-        self.deliveries.lend(delivery, |opaque| unsafe {
+        self.served.deliveries.lend(delivery, |opaque| unsafe {
             let headers = rd::rd_kafka_headers_new(1);
             rd::rd_kafka_header_add(
                 headers,
@@ -191,6 +201,12 @@ impl Lender {
         unsafe { rd::rd_kafka_outq_len(self.served.client.native_ptr()) }
     }
 
+    /// Whether a broker disowned a partition that it was asked to append to.
+    #[cfg(test)]
+    pub(super) fn disowned(&self, partition: Partition, since: Instant) -> bool {
+        self.served.deliveries.disowned.since(partition, since)
+    }
+
     /// Breaks the producer as an idempotence error would.
     #[cfg(test)]
     pub(super) fn break_for_good(&self) {
@@ -214,6 +230,8 @@ impl Drop for Lender {
             let _ = thread.join();
         }
         let until = Instant::now() + PURGED_WITHIN;
+        // What brokers answered so far decides what is said of the records that are given up.
+        while self.served.serve(Duration::ZERO) && Instant::now() < until {}
         while self.held() > 0 && Instant::now() < until {
             // Again and again: a record that moves from one of librdkafka's queues to another meanwhile may be missed.
             // SAFETY: the client is alive, and the flags are valid: the call cannot fail.

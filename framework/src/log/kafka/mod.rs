@@ -10,6 +10,7 @@ pub mod admin;
 mod client;
 mod consumer;
 mod delivery;
+mod disowned;
 mod lend;
 mod lookup;
 mod native;

@@ -3,7 +3,10 @@
 //! It is called on the thread that read the broker's answer, and not by way of a queue and a thread that polls it: ADR 29.
 #![allow(unsafe_code)]
 
-use super::delivery::{Delivery, Meters, Persisted, TARGETS, Target, outcome};
+use super::{
+    delivery::{Delivery, Meters, Persisted, TARGETS, Target, outcome},
+    disowned::Disowned,
+};
 use bytes::Bytes;
 use crossbeam_channel::Sender;
 use rdkafka::{
@@ -32,6 +35,8 @@ pub(super) struct Deliveries {
     delivered: Arc<AtomicU64>,
     /// Where the values of parked records end: they lie in what a consumer fetched, and the last one may take that consumer along.
     spent: Sender<Bytes>,
+    /// What the client's log lines say goes here.
+    pub(super) disowned: Disowned,
 }
 
 impl Deliveries {
@@ -41,7 +46,7 @@ impl Deliveries {
         delivered: Arc<AtomicU64>,
         spent: Sender<Bytes>,
     ) -> Self {
-        Self { meters, delivered, spent }
+        Self { meters, delivered, spent, disowned: Disowned::default() }
     }
 
     /// Has the client that will be made of a configuration report here.
@@ -87,7 +92,13 @@ impl Deliveries {
             self.delivered.fetch_add(1, Ordering::Relaxed);
         }
         let parked = (delivery.topic == Target::Parking).then(|| delivery.value.clone());
-        let outcome = outcome(delivery.partition, report.offset, error, report.persisted);
+        let persisted = match report.persisted {
+            Persisted::No if error.is_some() && self.disowned.since(delivery.partition, delivery.started) => {
+                Persisted::Perhaps
+            }
+            persisted => persisted,
+        };
+        let outcome = outcome(delivery.partition, report.offset, error, persisted);
         delivery.end(outcome, &self.meters);
         if let Some(value) = parked {
             let _ = self.spent.send(value);

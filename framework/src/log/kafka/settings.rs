@@ -3,6 +3,7 @@
 //! A property of `[log.kafka.properties]` goes to producer, consumer and admin client alike and wins over a default. Refused is
 //! what a promise rests on: durability, order, explicit offsets, and the memory and size limits that have their own settings.
 
+use super::disowned;
 use crate::{Error, config::ConfigError, config::KafkaConfig};
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel, error::KafkaError, types::RDKafkaConfRes};
 use std::collections::BTreeMap;
@@ -111,6 +112,13 @@ pub(super) fn client_config(config: &KafkaConfig, role: Role, max_task: u64) -> 
     result.set_log_level(RDKafkaLogLevel::Info);
     for (name, value) in overridden(properties, &config.properties) {
         result.set(name, value);
+    }
+    if let Role::Producer { .. } = role {
+        let asked = config.properties.get("debug").map_or("", String::as_str);
+        result.set("debug", format!("{asked},{}", disowned::DEBUG).trim_start_matches(','));
+    }
+    if result.get("debug").is_some() {
+        result.set_log_level(RDKafkaLogLevel::Debug);
     }
     Ok(result)
 }

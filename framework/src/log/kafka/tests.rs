@@ -17,7 +17,12 @@ use bytes::Bytes;
 use crossbeam_channel::Receiver;
 use futures_util::FutureExt;
 use partita_core::{CommitId, Offset, Partition};
-use rdkafka::{error::RDKafkaErrorCode, mocking::MockCluster, producer::DefaultProducerContext};
+use rdkafka::{
+    error::RDKafkaErrorCode,
+    mocking::MockCluster,
+    producer::DefaultProducerContext,
+    types::{RDKafkaApiKey, RDKafkaRespErr},
+};
 use std::{
     sync::{Arc, atomic::AtomicU64},
     time::{Duration, Instant},
@@ -153,6 +158,43 @@ fn a_record_that_never_left_is_not_written_when_its_time_is_over() {
     writing.finish();
     let answer = answer.now_or_never().expect("answered");
     assert!(matches!(answer, Err(AppendError::NotWritten { code: NotWritten::Away, .. })), "{answer:?}");
+}
+
+#[test]
+fn whether_a_record_that_a_broker_refused_was_written_depends_on_what_the_broker_said() {
+    let broker_says = |error: RDKafkaRespErr| {
+        let (cluster, mut config) = cluster();
+        config.append_timeout = Duration::from_secs(1);
+        cluster.request_errors(RDKafkaApiKey::Produce, &[error; 100]);
+        let writing = writing(&config);
+        let answer = writing.write(0, Bytes::from_static(b"value"));
+        writing.finish();
+        answer.now_or_never().expect("answered").expect_err("refused")
+    };
+    let unknown = |error| matches!(error, AppendError::Unknown { .. });
+    // One that led the partition when it appended says no other than one that did not.
+    assert!(unknown(broker_says(RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION)));
+    assert!(unknown(broker_says(RDKafkaRespErr::RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR)));
+    assert!(unknown(broker_says(RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND)));
+    assert!(!unknown(broker_says(RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS)));
+    assert!(!unknown(broker_says(RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED)));
+}
+
+#[test]
+fn what_a_producer_that_is_dropped_gives_up_may_have_been_written_where_a_leader_disowned_it() {
+    let (cluster, config) = cluster();
+    let not_leader = RDKafkaRespErr::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION;
+    cluster.request_errors(RDKafkaApiKey::Produce, &[not_leader; 100]);
+    let writing = writing(&config);
+    let started = Instant::now();
+    let answer = writing.write(0, Bytes::from_static(b"value"));
+    while !writing.lender.disowned(Partition(0), started) {
+        assert!(started.elapsed() < WITHIN, "the broker is asked");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    drop(writing);
+    let answer = answer.now_or_never().expect("answered");
+    assert!(matches!(answer, Err(AppendError::Unknown { .. })), "{answer:?}");
 }
 
 #[test]

@@ -180,7 +180,7 @@ impl Member {
         loop {
             match self.native.poll(std::mem::take(&mut wait)) {
                 Polled::Nothing => break,
-                Polled::Served => {}
+                Polled::Served | Polled::Line { .. } => {}
                 Polled::Record(record) => {
                     let partition = record.partition();
                     if let Err(gap) = self.lanes.take(record, &self.holder) {
@@ -218,7 +218,7 @@ impl Member {
 
     fn serve(&mut self, polled: Polled) -> Option<End> {
         match polled {
-            Polled::Nothing | Polled::Served | Polled::Record(_) => None,
+            Polled::Nothing | Polled::Served | Polled::Line { .. } | Polled::Record(_) => None,
             Polled::Rebalance { assign: true, partitions } => {
                 self.offered(partitions);
                 None

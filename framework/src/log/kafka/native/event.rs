@@ -75,11 +75,13 @@ impl Event {
         let (mut facility, mut message, mut level) = (ptr::null(), ptr::null(), 0);
         // SAFETY: the event is alive; the strings belong to it and are used before it is destroyed.
         unsafe {
-            if rd::rd_kafka_event_log(self.0, &mut facility, &mut message, &mut level) == 0 {
-                client::log(log_level(level), &text(facility), &text(message));
+            if rd::rd_kafka_event_log(self.0, &mut facility, &mut message, &mut level) != 0 {
+                return Polled::Served;
             }
+            let (facility, text) = (text(facility), text(message));
+            client::log(log_level(level), &facility, &text);
+            Polled::Line { facility, text }
         }
-        Polled::Served
     }
 }
 

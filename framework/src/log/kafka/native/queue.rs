@@ -11,6 +11,13 @@ pub(in crate::log::kafka) enum Polled {
     Nothing,
     /// Something was dealt with; there may be more.
     Served,
+    /// A line for the log, which has it already.
+    Line {
+        /// librdkafka's short name for what it is about.
+        facility: String,
+        /// For people.
+        text: String,
+    },
     /// A record.
     Record(Fetched),
     /// The group gives or takes partitions and waits for the answer.

@@ -31,7 +31,11 @@ impl Member {
                 Polled::Rebalance { assign: true, .. } => said("assignment", self.native.assign(&[])),
                 Polled::Rebalance { assign: false, partitions } => self.give_back(&partitions),
                 Polled::Committed { commit, partitions, error } => self.committed(commit, partitions, error),
-                Polled::Nothing | Polled::Served | Polled::Record(_) | Polled::Error { .. } => {}
+                Polled::Nothing
+                | Polled::Served
+                | Polled::Line { .. }
+                | Polled::Record(_)
+                | Polled::Error { .. } => {}
             }
         }
         let left = self.native.is_closed();
