@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Store makes a body durable in a partition and returns its offset, or -1 if the client does not tell.
+// Store makes a body durable in a partition and returns its offset.
 type Store func(partition int, key, body []byte) (int64, error)
 
 // Serve listens for POST /v1/tasks/{key}. open connects to a topic and says how many partitions it has.

@@ -1,4 +1,4 @@
-// A bare front door over Kafka on kafka-go, which has no idempotent producer and tells no offsets.
+// A bare front door over Kafka on kafka-go, which has no idempotent producer.
 package main
 
 import (
@@ -10,6 +10,12 @@ import (
 )
 
 const largest = 100 << 20
+
+// place is where a message goes, and then where it is.
+type place struct {
+	partition int
+	offset    int64
+}
 
 func open(brokers []string, topic string) (door.Store, int, error) {
 	connection, err := kafka.Dial("tcp", brokers[0])
@@ -24,14 +30,22 @@ func open(brokers []string, topic string) (door.Store, int, error) {
 	writer := &kafka.Writer{
 		Addr:         kafka.TCP(brokers...),
 		Topic:        topic,
-		Balancer:     kafka.BalancerFunc(func(message kafka.Message, _ ...int) int { return message.WriterData.(int) }),
+		Balancer:     kafka.BalancerFunc(func(message kafka.Message, _ ...int) int { return message.WriterData.(*place).partition }),
 		RequiredAcks: kafka.RequireAll,
 		BatchBytes:   largest,
 		// A message waits for so long for others: by default a second.
 		BatchTimeout: 10 * time.Millisecond,
+		// Called before WriteMessages returns.
+		Completion: func(messages []kafka.Message, _ error) {
+			for _, message := range messages {
+				message.WriterData.(*place).offset = message.Offset
+			}
+		},
 	}
 	store := func(partition int, key, body []byte) (int64, error) {
-		return -1, writer.WriteMessages(context.Background(), kafka.Message{Key: key, Value: body, WriterData: partition})
+		place := &place{partition: partition}
+		err := writer.WriteMessages(context.Background(), kafka.Message{Key: key, Value: body, WriterData: place})
+		return place.offset, err
 	}
 	return store, len(partitions), nil
 }
