@@ -3,8 +3,9 @@
 //! rdkafka lives here and nowhere else, and its types do not leave. `producer` is the writing half, `consumer` the reading half, `lookup` reads what was parked,
 //! `requests` makes appends idempotent;
 //! `watch` tells both whether the cluster and the topic are what they must be, `settings` is the one table of librdkafka's
-//! properties. What speaks to librdkafka's C API directly is in `native` (the group consumer), `lend` (records handed over
-//! without a copy), `topic_id` and `native_config`.
+//! properties. `disowned` knows of which records librdkafka's word that they were not written does not hold. What speaks to librdkafka's C API
+//! directly is in `native` (the group consumer), `lend` (records handed over without a copy), `reports` (what became of them), `topic_id`
+//! and `native_config`.
 
 pub mod admin;
 mod client;

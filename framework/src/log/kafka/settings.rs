@@ -114,6 +114,7 @@ pub(super) fn client_config(config: &KafkaConfig, role: Role, max_task: u64) -> 
         result.set(name, value);
     }
     if let Role::Producer { .. } = role {
+        // It is more than talk: some of a record's fate is said there alone.
         let asked = config.properties.get("debug").map_or("", String::as_str);
         result.set("debug", format!("{asked},{}", disowned::DEBUG).trim_start_matches(','));
     }
@@ -390,6 +391,23 @@ mod tests {
         assert_eq!(native.get("queue.buffering.max.ms").expect("known").parse::<f64>(), Ok(5.0));
         let consumer = client_config(&config, ROLES[1], 1 << 20).expect("accepted");
         assert_eq!(consumer.get("session.timeout.ms"), Some("20000"));
+    }
+
+    #[test]
+    fn a_producer_has_the_debug_lines_it_listens_to_whatever_others_are_asked_for() {
+        let debug = |role, asked: &[(&str, &str)]| {
+            let settings = client_config(&config(asked), role, 1 << 20).expect("accepted");
+            let native = settings.create_native_config().expect("known");
+            (settings.log_level as i32, native.get("debug").expect("known"))
+        };
+        let (all, some) = (RDKafkaLogLevel::Debug as i32, RDKafkaLogLevel::Info as i32);
+        for asked in ["broker", "all,-topic"] {
+            let (level, lines) = debug(ROLES[0], &[("debug", asked)]);
+            assert!(level == all && lines.split(',').any(|line| line == "topic"), "{lines}");
+        }
+        assert_eq!(debug(ROLES[0], &[]), (all, "topic".into()));
+        assert_eq!(debug(ROLES[1], &[]), (some, String::new()));
+        assert_eq!(debug(ROLES[1], &[("debug", "cgrp")]), (all, "cgrp".into()));
     }
 
     #[test]
