@@ -5,14 +5,14 @@
 //! their timeout. The parking topic has a producer of its own, made when the first task is parked.
 
 use super::{
-    client::{Context, OnError},
+    client::OnError,
     delivery::{Delivery, Meters, Pending, TARGETS, Target, kind},
-    lend::Lender,
     lookup::Lookup,
-    reports::Deliveries,
     requests::{Append, Requests, release},
     settings::{Role, client_config},
+    spawn,
     watch::{Identity, Standing, Trouble, Watch},
+    writers::Writers,
 };
 use crate::log::{
     AppendError, AppendFuture, BacklogFuture, CommittedFuture, ExtentFuture, JournalFuture, JournalRead,
@@ -22,20 +22,16 @@ use crate::memory::Reservation;
 use crate::metrics::{PRODUCER_QUEUE_BYTES, PRODUCER_QUEUE_MESSAGES};
 use crate::{Error, config::KafkaConfig};
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use futures_util::future::BoxFuture;
 use partita_core::{Partition, Position};
-use rdkafka::{
-    ClientConfig,
-    error::{KafkaResult, RDKafkaErrorCode},
-};
+use rdkafka::error::RDKafkaErrorCode;
 use std::{
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    thread,
-    time::{Duration, Instant},
+    time::Instant,
 };
 use tokio::runtime::Handle;
 
@@ -53,39 +49,6 @@ pub struct KafkaLog {
     runtime: Option<Handle>,
 }
 
-/// The producers, each made at its first use.
-struct Writers {
-    /// A partition always has the same one, which keeps its order.
-    tasks: Box<[Slot]>,
-    parking: Slot,
-    requests: Slot,
-}
-
-type Slot = RwLock<Option<Arc<Lender>>>;
-
-impl Writers {
-    fn new(producers: u32) -> Self {
-        Self {
-            tasks: (0..producers.max(1)).map(|_| Slot::default()).collect(),
-            parking: Slot::default(),
-            requests: Slot::default(),
-        }
-    }
-
-    fn of(&self, target: Target, partition: Partition) -> &Slot {
-        match target {
-            Target::Tasks => &self.tasks[partition.0 as usize % self.tasks.len()],
-            Target::Parking => &self.parking,
-            Target::Requests => &self.requests,
-        }
-    }
-
-    fn all(&self) -> impl Iterator<Item = (&Slot, Target)> {
-        let tasks = self.tasks.iter().map(|slot| (slot, Target::Tasks));
-        tasks.chain([(&self.parking, Target::Parking), (&self.requests, Target::Requests)])
-    }
-}
-
 /// A record on its way to a topic.
 pub(super) struct Record<'a> {
     pub(super) key: &'a [u8],
@@ -98,13 +61,10 @@ pub(super) struct Record<'a> {
 pub(super) struct Shared {
     pub(super) requests: Arc<Requests>,
     config: KafkaConfig,
-    client_config: ClientConfig,
     writers: Writers,
     pending: Arc<Pending>,
     meters: Arc<[Meters; TARGETS]>,
     delivered: Arc<AtomicU64>,
-    /// What has been parked goes here, to be dropped by a thread that nothing waits for.
-    spent: Sender<Bytes>,
     health: Mutex<LogHealth>,
     ready: AtomicBool,
     /// The topic has more partitions than this process knows of.
@@ -129,18 +89,22 @@ impl KafkaLog {
         let alarmed = Arc::new(AtomicBool::new(false));
         let meters = Arc::new(Target::ALL.map(|target| Meters::new(&target.topic(&config.topic))));
         let delivered = Arc::new(AtomicU64::new(0));
-        let (spent, dropped) = unbounded();
-        spawn("partita-kafka-spent", move || dropped.into_iter().for_each(drop::<Bytes>))?;
+        let writers = Writers::new(
+            config.producers,
+            &config.topic,
+            client_config,
+            wake_watch(&alarmed, &alarm),
+            meters.clone(),
+            delivered.clone(),
+        )?;
         let waiting = format!("waiting for the Kafka brokers at {}", config.bootstrap_servers);
         let shared = Arc::new(Shared {
             requests: Arc::new(Requests::new(config)),
             config: config.clone(),
-            client_config,
-            writers: Writers::new(config.producers),
+            writers,
             pending: Arc::default(),
             meters,
             delivered,
-            spent,
             health: Mutex::new(LogHealth::Away(waiting)),
             ready: AtomicBool::new(false),
             grown: AtomicBool::new(false),
@@ -150,9 +114,6 @@ impl KafkaLog {
             closing: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
-        // The first at once: it shows what librdkafka makes of the settings. One that is not used costs, with many partitions.
-        let first = shared.writers.of(Target::Tasks, Partition(0));
-        shared.writer(first, Target::Tasks).map_err(|error| Error::Log(error.to_string()))?;
         spawn("partita-kafka-watch", {
             let shared = shared.clone();
             move || shared.keep_watch(watch, &alarms)
@@ -266,10 +227,7 @@ impl Shared {
     }
 
     fn submit(&self, target: Target, partition: Partition, record: Record<'_>, reply: Reply) {
-        let writer = self
-            .admit(target, partition)
-            .and_then(|()| self.writer(self.writers.of(target, partition), target));
-        let writer = match writer {
+        let writer = match self.admit(target, partition).and_then(|()| self.writers.get(target, partition)) {
             Ok(writer) => writer,
             Err(error) => return reply.send(Err(error)),
         };
@@ -318,30 +276,6 @@ impl Shared {
         }
     }
 
-    /// The producer of this place, made at the first call.
-    fn writer(&self, slot: &Slot, target: Target) -> Result<Arc<Lender>, AppendError> {
-        if let Some(writer) = slot.read().unwrap_or_else(PoisonError::into_inner).as_ref() {
-            return Ok(writer.clone());
-        }
-        let mut slot = slot.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(writer) = slot.as_ref() {
-            return Ok(writer.clone());
-        }
-        let made = self.make_writer(target);
-        let refused = |error| AppendError::NotWritten {
-            code: NotWritten::Away,
-            reason: format!("cannot make a Kafka producer: {error}"),
-        };
-        Ok(slot.insert(made.map_err(refused)?).clone())
-    }
-
-    fn make_writer(&self, target: Target) -> KafkaResult<Arc<Lender>> {
-        let topic = target.topic(&self.config.topic);
-        let context = context(&self.alarmed, &self.alarm);
-        let deliveries = Deliveries::new(self.meters.clone(), self.delivered.clone(), self.spent.clone());
-        Lender::new(&self.client_config, &topic, context, deliveries).map(Arc::new)
-    }
-
     fn set_health(&self, health: LogHealth) {
         let mut present = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         if *present == health {
@@ -383,34 +317,23 @@ impl Shared {
         }
     }
 
-    /// Makes producers anew after a fatal error. The old one's records are all answered first, so that none of its can follow one of
-    /// the new one's.
+    /// Makes producers anew after a fatal error.
     fn replace_broken_writers(&self) {
-        for (slot, target) in self.writers.all() {
-            let Some(old) = slot.read().unwrap_or_else(PoisonError::into_inner).clone() else { continue };
-            let Some(reason) = old.fatal() else { continue };
+        self.writers.replace_broken(&self.stop, |reason| {
             self.set_health(LogHealth::Away(format!("the Kafka producer broke and is made anew: {reason}")));
-            while old.held() > 0 && !self.stop.load(Ordering::SeqCst) {
-                thread::sleep(Duration::from_millis(10));
-            }
-            match self.make_writer(target) {
-                Ok(new) => *slot.write().unwrap_or_else(PoisonError::into_inner) = Some(new),
-                Err(error) => tracing::error!(%error, "the Kafka producer could not be made anew"),
-            }
-        }
+        });
     }
 }
 
-/// A context that wakes the watch when the client loses its brokers or breaks.
-fn context(alarmed: &Arc<AtomicBool>, alarm: &Sender<()>) -> Context {
+/// Wakes the watch when a producer loses its brokers or breaks.
+fn wake_watch(alarmed: &Arc<AtomicBool>, alarm: &Sender<()>) -> OnError {
     let (alarmed, alarm) = (alarmed.clone(), alarm.clone());
-    let on_error: OnError = Arc::new(move |code, _| {
+    Arc::new(move |code, _| {
         if matches!(code, RDKafkaErrorCode::AllBrokersDown | RDKafkaErrorCode::Fatal) {
             alarmed.store(true, Ordering::SeqCst);
             let _ = alarm.try_send(());
         }
-    });
-    Context::new(on_error)
+    })
 }
 
 pub(super) fn not_written(code: RDKafkaErrorCode) -> AppendError {
@@ -419,8 +342,4 @@ pub(super) fn not_written(code: RDKafkaErrorCode) -> AppendError {
         code => code.to_string(),
     };
     AppendError::NotWritten { code: kind(code), reason }
-}
-
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> Result<(), Error> {
-    thread::Builder::new().name(name.into()).spawn(run).map(drop).map_err(Error::Thread)
 }
