@@ -1,7 +1,8 @@
 //! A worker over Kafka: a prost payload, a conditional write with the fence, and every way a task can end.
 //!
-//! `partita topics create`, then `cargo run -p partita-examples --example kafka_worker` beside a
-//! `partita serve --role front-door`. Settings come from the environment: `PARTITA_LOG__KAFKA__BOOTSTRAP_SERVERS`.
+//! With `PARTITA_LOG__KIND=kafka` and `PARTITA_LOG__KAFKA__BOOTSTRAP_SERVERS` in the environment: `partita topics create`, then
+//! `partita serve --role front-door`, and beside it, each admin listener at an address of its own,
+//! `PARTITA_ADMIN__LISTEN=127.0.0.1:8082 cargo run -p partita-examples --example kafka_worker`.
 
 use partita::{
     Assignment, Fence, Pipeline, Role, Task, TaskContext, TaskError, TaskHandler,
@@ -30,10 +31,7 @@ impl Database {
             let retry_after = Some(Duration::from_secs(1));
             return Err(TaskError::Unavailable { dependency: "database".into(), retry_after });
         }
-        let newer = |(last, _): &(Fence, f64)| {
-            (last.epoch, last.offset) < (fence.epoch, fence.offset) && last.offset < fence.offset
-        };
-        if self.rows.get(key).is_none_or(newer) {
+        if self.rows.get(key).is_none_or(|(last, _)| fence.is_newer_than(last)) {
             self.rows.insert(key.to_vec(), (fence, value));
         }
         Ok(())
@@ -93,11 +91,17 @@ mod tests {
 
     #[test]
     fn a_write_of_a_former_owner_and_a_redelivery_change_nothing() {
-        let fence = |epoch, offset| Fence { topic_id: "t".into(), partition: 0, epoch, offset };
+        let fence =
+            |topic: &str, epoch, offset| Fence { topic_id: topic.into(), partition: 0, epoch, offset };
         let mut database = Database::default();
-        for (epoch, offset, value) in [(2, 7, 1.0), (1, 8, 2.0), (2, 7, 3.0), (3, 7, 4.0)] {
-            database.write(b"meter", fence(epoch, offset), value).unwrap();
+        for (epoch, offset, value) in [(2, 7, 1.0), (1, 8, 2.0), (2, 7, 3.0), (3, 6, 4.0), (3, 7, 5.0)] {
+            database.write(b"meter", fence("t", epoch, offset), value).unwrap();
         }
         assert_eq!(database.rows[&b"meter"[..]].1, 1.0);
+        database.write(b"meter", fence("t", 2, 8), 6.0).unwrap();
+        assert_eq!(database.rows[&b"meter"[..]].1, 6.0);
+        // The topic was made anew: its offsets begin at 0 again.
+        database.write(b"meter", fence("u", 1, 0), 7.0).unwrap();
+        assert_eq!(database.rows[&b"meter"[..]].1, 7.0);
     }
 }

@@ -101,10 +101,10 @@ impl Assignment {
     }
 }
 
-/// What a conditional write compares, key by key: a store that keeps the fence of a key's last write, and refuses a smaller (epoch,
-/// offset) for the same (topic id, partition), absorbs redeliveries and refuses a former owner. Not over keys: a redriven task keeps
-/// its offset, and other keys have gone on meanwhile.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// What a conditional write compares, key by key: a store that keeps the fence of a key's last write, and takes another only where it
+/// is [newer](Fence::is_newer_than), absorbs redeliveries and refuses a former owner. Not over keys: a redriven task keeps its offset,
+/// and other keys have gone on meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Fence {
     /// The topic's identity.
     pub topic_id: Arc<str>,
@@ -114,6 +114,15 @@ pub struct Fence {
     pub epoch: u64,
     /// The task's offset.
     pub offset: u64,
+}
+
+impl Fence {
+    /// Whether what was written under `last` gives way to what is written under this one: this is of a later task, and of no former
+    /// owner. A redelivery has a greater epoch, and is not newer. Of another topic or partition every fence is: numbers begin anew there.
+    pub fn is_newer_than(&self, last: &Self) -> bool {
+        (&self.topic_id, self.partition) != (&last.topic_id, last.partition)
+            || (self.epoch >= last.epoch && self.offset > last.offset)
+    }
 }
 
 impl TaskContext {

@@ -1,6 +1,9 @@
 //! The front door and the recordings, as a client sees them.
 
-use crate::history::{Outcome, Position};
+use crate::{
+    history::{Outcome, Position},
+    statuses,
+};
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use partita_core::{Offset, Partition};
@@ -133,7 +136,7 @@ impl Client {
     }
 
     /// Posts a task, once.
-    pub async fn post(&self, key: &str, body: impl Into<reqwest::Body>) -> reqwest::Result<Answer> {
+    pub async fn post(&self, key: &str, body: impl Into<reqwest::Body>) -> Result<Answer> {
         Answer::of(self.http.post(self.url(&["v1", "tasks", key])).body(body).send().await?).await
     }
 
@@ -190,7 +193,7 @@ impl Client {
     }
 
     /// `GET` of a path.
-    pub async fn get(&self, segments: &[&str]) -> reqwest::Result<Answer> {
+    pub async fn get(&self, segments: &[&str]) -> Result<Answer> {
         Answer::of(self.http.get(self.url(segments)).send().await?).await
     }
 }
@@ -204,15 +207,32 @@ pub fn hand_fed() -> (mpsc::Sender<io::Result<Bytes>>, reqwest::Body) {
     (sender, reqwest::Body::wrap_stream(pieces))
 }
 
+/// An answer, or why there is none. One that no client should see is an error of its own.
+pub fn or_none(attempt: Result<Answer>) -> Result<reqwest::Result<Answer>> {
+    match attempt {
+        Ok(answer) => Ok(Ok(answer)),
+        Err(error) => Ok(Err(error.downcast::<reqwest::Error>()?)),
+    }
+}
+
 impl Answer {
-    /// Reads a response to its end.
-    pub async fn of(response: reqwest::Response) -> reqwest::Result<Self> {
+    /// Reads a response to its end. One of the front door must have the form that the table of statuses gives it.
+    pub async fn of(response: reqwest::Response) -> Result<Self> {
+        let path = response.url().path().to_owned();
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Ok(Self { status, headers, body: response.bytes().await? })
+        Self { status, headers, body: response.bytes().await? }.checked(&path)
     }
 
-    /// Reads a response off a connection that is spoken by hand, which stays open.
-    pub async fn read(stream: &mut TcpStream) -> Result<Self> {
+    fn checked(self, path: &str) -> Result<Self> {
+        // The admin listener has a form of its own.
+        if path.starts_with("/v1/") {
+            statuses::in_its_form(&self, path)?;
+        }
+        Ok(self)
+    }
+
+    /// Reads the response to a request for `path` off a connection that is spoken by hand, which stays open.
+    pub async fn read(stream: &mut TcpStream, path: &str) -> Result<Self> {
         let mut bytes = Vec::new();
         loop {
             let text = String::from_utf8_lossy(&bytes);
@@ -225,7 +245,7 @@ impl Answer {
                 }
                 let length = headers.get(CONTENT_LENGTH).context("no length")?.to_str()?.parse::<usize>()?;
                 if body.len() >= length {
-                    return Ok(Self { status, headers, body: body.to_owned().into() });
+                    return Self { status, headers, body: body.to_owned().into() }.checked(path);
                 }
             }
             let read = stream.read_buf(&mut bytes).await?;

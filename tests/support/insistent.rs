@@ -2,7 +2,7 @@
 //! again until somebody says 202. Each task is stored once, and every answer names the same place.
 
 use crate::{
-    client::{Answer, Client, Receipt, hand_fed},
+    client::{self, Answer, Client, Receipt, hand_fed},
     history::Position,
     payload,
     random::Random,
@@ -160,14 +160,14 @@ fn name(key: &str, task: u64) -> String {
     format!("{}:{task}", key.replace(' ', "_"))
 }
 
-async fn post(door: &Client, key: &str, name: &str, body: bytes::Bytes) -> reqwest::Result<Answer> {
+async fn post(door: &Client, key: &str, name: &str, body: bytes::Bytes) -> Result<Answer> {
     let request = door.http().post(door.url(&["v1", "tasks", key])).header("Idempotency-Key", name);
     Answer::of(request.body(body).send().await?).await
 }
 
 /// Where the task is; `None`: it is to be sent again.
-fn place(answer: reqwest::Result<Answer>) -> Result<Option<Position>> {
-    let Ok(answer) = answer else { return Ok(None) };
+fn place(answer: Result<Answer>) -> Result<Option<Position>> {
+    let Ok(answer) = client::or_none(answer)? else { return Ok(None) };
     match answer.status {
         202 => Ok(Some(answer.json::<Receipt>()?.position())),
         409 | 503 | 504 => Ok(None),

@@ -1,6 +1,12 @@
 //! A load: clients that hand over numbered tasks, each key's in order, and enter what they learn into a ledger.
 
-use crate::{client::Client, history::Outcome, ledger::Ledger, payload, random::Random};
+use crate::{
+    client::{self, Client},
+    history::Outcome,
+    ledger::Ledger,
+    payload,
+    random::Random,
+};
 use anyhow::{Context, Result};
 use std::{
     net::SocketAddr,
@@ -183,6 +189,7 @@ impl Sender {
                 },
                 None => post.await,
             };
+            let answer = client::or_none(answer)?;
             let (outcome, seen) = match &answer {
                 Ok(answer) => (answer.outcome()?, answer.text()),
                 // A connection that was refused carried nothing; one that broke may have carried everything.

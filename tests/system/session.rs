@@ -1,6 +1,6 @@
 //! The real input: a browser session recorded by rrweb, its batches as they were sent (tests/data/session).
 
-use partita_tests::{load::Load, observe, payload, random::Random, server::Setup};
+use partita_tests::{client::Answer, load::Load, observe, payload, random::Random, server::Setup};
 use serde_json::Value;
 use std::{fs, time::Duration};
 
@@ -24,7 +24,7 @@ async fn a_recorded_session_comes_back_whole_and_in_order_beside_a_load() {
     for batch in &batches {
         let request = client.http().post(client.url(&["v1", "tasks", "session-1"]));
         let request = request.header("content-type", "application/json").body(batch.clone());
-        assert_eq!(request.send().await.unwrap().status(), 202);
+        assert_eq!(Answer::of(request.send().await.unwrap()).await.unwrap().status, 202);
     }
     let chunks = observe::chunks(&client, "session-1", batches.len(), Duration::from_secs(30)).await.unwrap();
     running.finish().await.unwrap();

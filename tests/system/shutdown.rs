@@ -1,5 +1,6 @@
 //! SIGTERM: everything begun is answered, everything accepted is handled later or now, and the process ends in time.
 
+use anyhow::Result;
 use partita_tests::{
     checkers::{self, Bounds},
     client::{Answer, hand_fed},
@@ -66,7 +67,7 @@ async fn a_second_signal_ends_the_process_at_once() {
 }
 
 /// A server, the feed of a request that it has begun to receive, and that request.
-async fn with_a_request_begun() -> (Server, Feed, JoinHandle<reqwest::Result<Answer>>) {
+async fn with_a_request_begun() -> (Server, Feed, JoinHandle<Result<Answer>>) {
     let server = Setup::embedded().start().await.unwrap();
     let client = server.client();
     let (feed, body) = hand_fed();

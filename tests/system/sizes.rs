@@ -1,7 +1,7 @@
 //! Payloads of every size, byte for byte, and the limit.
 
 use partita_tests::{
-    client::Problem,
+    client::{Answer, Problem},
     observe, payload, process,
     random::Random,
     scenario::{self, MAX_TASK},
@@ -53,15 +53,15 @@ async fn gzip_and_zstd_bodies_are_stored_as_what_they_contain() {
     let zstd = zstd::encode_all(&plain[..], 1).unwrap();
     for (encoding, body) in [("gzip", gzip.finish().unwrap()), ("zstd", zstd)] {
         let request = client.http().post(client.url(&["v1", "tasks", encoding]));
-        let answer = request.header("content-encoding", encoding).body(body.clone()).send().await.unwrap();
-        assert_eq!(answer.status(), 202, "{encoding}");
+        let sent = request.header("content-encoding", encoding).body(body.clone()).send();
+        assert_eq!(Answer::of(sent.await.unwrap()).await.unwrap().status, 202, "{encoding}");
         let chunks = observe::chunks(&client, encoding, 1, PATIENCE).await.unwrap();
         assert_eq!(chunks[0].sha256, payload::digest(&plain), "{encoding}");
 
         let truncated = client.http().post(client.url(&["v1", "tasks", "cut"]));
         let cut = body[..body.len() / 2].to_vec();
-        let answer = truncated.header("content-encoding", encoding).body(cut).send().await.unwrap();
-        assert_eq!(answer.status(), 400, "{encoding}, cut short");
+        let sent = truncated.header("content-encoding", encoding).body(cut).send();
+        assert_eq!(Answer::of(sent.await.unwrap()).await.unwrap().status, 400, "{encoding}, cut short");
     }
     assert!(client.recording("cut").await.unwrap().is_none());
 }

@@ -11,7 +11,7 @@ use toml::{Table, Value};
 pub const ENV_PREFIX: &str = "PARTITA_";
 
 /// Names that begin with the prefix and are not settings: the flag of that name reads it.
-const RESERVED: &[&str] = &["PARTITA_CONFIG", "PARTITA_TOKEN"];
+const RESERVED: &[&str] = &["PARTITA_CONFIG", "PARTITA_TOKEN", "PARTITA_URL"];
 
 /// A configuration and the origin of each value that is not a default, by its dotted path.
 #[derive(Debug, Clone)]

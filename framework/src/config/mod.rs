@@ -86,6 +86,9 @@ pub struct EmbeddedConfig {
     /// How long a task is kept after its offset was committed.
     #[serde(with = "humantime_serde")]
     pub retention: Duration,
+    /// How long an append may take before its outcome is reported as unknown (504).
+    #[serde(with = "humantime_serde")]
+    pub append_timeout: Duration,
     /// How long an idempotency key is remembered at least.
     #[serde(with = "humantime_serde")]
     pub idempotency_window: Duration,
@@ -97,6 +100,7 @@ impl Default for EmbeddedConfig {
             dir: "partita-data/log".into(),
             partitions: 16,
             retention: Duration::from_secs(3600),
+            append_timeout: crate::log::DEFAULT_APPEND_TIMEOUT,
             idempotency_window: DAY,
         }
     }

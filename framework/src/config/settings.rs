@@ -27,6 +27,7 @@ pub const SETTINGS: &[Setting] = settings! {
     "log.embedded.dir", Kind::Path, "\"partita-data/log\"", "The directory of the log's files. One process at a time.";
     "log.embedded.partitions", Kind::Integer, "16", "The number of partitions, fixed when the log is made.";
     "log.embedded.retention", Kind::Duration, "\"1h\"", "How long a task is kept after its offset was committed.";
+    "log.embedded.append_timeout", Kind::Duration, "\"30s\"", "How long an append may take before its outcome is reported as unknown (504).";
     "log.embedded.idempotency_window", Kind::Duration, "\"24h\"", "How long an idempotency key is remembered at least.";
     "log.kafka.bootstrap_servers", Kind::Text, "\"broker-1:9092,broker-2:9092\"", "host:port of some brokers, separated by commas.";
     "log.kafka.topic", Kind::Text, "\"partita.tasks\"", "The task topic. Its parking topic is <topic>.parked.";

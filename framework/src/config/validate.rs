@@ -186,10 +186,11 @@ fn check_log(config: &Config) -> Result<(), Finding> {
 }
 
 fn check_times(config: &Config) -> Result<(), Finding> {
-    let positive: [(&'static str, Duration); 8] = [
+    let positive: [(&'static str, Duration); 9] = [
         ("commit.interval", config.commit.interval),
         ("shutdown.deadline", config.shutdown.deadline),
         ("log.kafka.append_timeout", config.log.kafka.append_timeout),
+        ("log.embedded.append_timeout", config.log.embedded.append_timeout),
         ("log.kafka.idempotency_window", config.log.kafka.idempotency_window),
         ("log.embedded.idempotency_window", config.log.embedded.idempotency_window),
         ("front_door.body_timeout", config.front_door.body_timeout),

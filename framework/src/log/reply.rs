@@ -41,6 +41,16 @@ impl Reply {
         }
     }
 
+    /// Moves it out; what stays says nothing.
+    pub fn take(&mut self) -> Self {
+        Self(self.0.take())
+    }
+
+    /// Whether somebody can still be told.
+    pub(in crate::log) fn is_owed(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// Says many: neighbours that go to the same place go there together.
     pub fn send_all(replies: impl Iterator<Item = (Self, AppendOutcome)>) {
         let mut together: Vec<(usize, AppendOutcome)> = Vec::new();

@@ -31,7 +31,8 @@ pub struct NewTask {
 
 impl Running {
     /// Stores a task, as `POST /v1/tasks/{key}` does: the receipt means that it is durable. Tasks of one key are handled in the
-    /// order of these calls, not of their answers.
+    /// order of these calls, not of their answers; but one with an `idempotency_key` over Kafka in the order of its answer: await that
+    /// before the key's next.
     pub fn submit(
         &self,
         key: &str,

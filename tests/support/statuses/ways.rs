@@ -53,7 +53,7 @@ impl Request {
     }
 
     async fn answer(self, body: impl Into<reqwest::Body>) -> Result<Answer> {
-        Ok(Answer::of(self.0.body(body).send().await?).await?)
+        Answer::of(self.0.body(body).send().await?).await
     }
 }
 
@@ -247,7 +247,7 @@ async fn cut_short(server: &Server, seen: &mut Statuses) -> Result<()> {
 async fn raw(server: &Server, request: &str) -> Result<Answer> {
     let mut stream = TcpStream::connect(server.setup().front()).await?;
     stream.write_all(request.as_bytes()).await?;
-    timeout(WITHIN, Answer::read(&mut stream)).await.context("no answer")?
+    timeout(WITHIN, Answer::read(&mut stream, "/v1/tasks/k")).await.context("no answer")?
 }
 
 /// A partition whose worker has ended one task, and then stands still. Returns the setup of the server, which is killed, and the partition: its

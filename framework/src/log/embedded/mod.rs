@@ -4,6 +4,7 @@
 //! ```text
 //! append -> queue -> writer (one transaction, one sync) -> receipts
 //!                       \-> published (the end, the last records) -> consumer -> inboxes
+//! patience: answers those who wait for a disk that does not
 //! checkpointer: moves the WAL into the database beside the writer, and keeps the WAL's file long enough
 //! ```
 //!
@@ -14,6 +15,7 @@ mod checkpoint;
 mod consumer;
 mod lanes;
 mod lookup;
+mod patience;
 mod plan;
 mod published;
 mod queue;
@@ -45,7 +47,7 @@ use std::{
     fs,
     sync::Arc,
     thread::{self, JoinHandle},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// The task topic's name in the embedded log.
@@ -103,7 +105,8 @@ impl EmbeddedLog {
             requests,
             topic: TOPIC,
         };
-        let threads = Arc::new(Threads::start(start, checkpoints, wal::Room::open(&config.dir), due, lock)?);
+        let room = wal::Room::open(&config.dir);
+        let threads = Arc::new(Threads::start(start, checkpoints, room, due, config.append_timeout, lock)?);
         let consumer = EmbeddedConsumer::new(consumer::Parts {
             shared: shared.clone(),
             reader,
@@ -125,7 +128,7 @@ impl EmbeddedLog {
     }
 
     fn write(&self, write: Write) {
-        let refusal = match self.shared.health.get() {
+        let refusal = match self.health() {
             _ if write.partition.0 >= self.partitions => Some(refused(
                 NotWritten::Away,
                 format!("partition {} does not exist: the log has {}", write.partition, self.partitions),
@@ -209,7 +212,7 @@ impl TaskLog for EmbeddedLog {
     }
 
     fn health(&self) -> LogHealth {
-        self.shared.health.get()
+        if self.shared.in_hand.is_late() { patience::health() } else { self.shared.health.get() }
     }
 
     fn close(&self) -> BoxFuture<'static, ()> {
@@ -228,6 +231,7 @@ impl TaskLog for EmbeddedLog {
 struct Threads {
     shared: Arc<Shared>,
     due: Arc<checkpoint::Due>,
+    watch: Arc<patience::Watch>,
     running: Vec<JoinHandle<()>>,
     _lock: DirLock,
 }
@@ -238,11 +242,19 @@ impl Threads {
         checkpoints: rusqlite::Connection,
         room: wal::Room,
         due: Arc<checkpoint::Due>,
+        append_timeout: Duration,
         lock: DirLock,
     ) -> Result<Self, Error> {
         let shared = start.shared.clone();
-        let mut threads = Self { shared: shared.clone(), due: due.clone(), running: Vec::new(), _lock: lock };
+        let watch = Arc::new(patience::Watch::default());
+        let (running, topic) = (Vec::new(), start.topic);
+        let mut threads =
+            Self { shared: shared.clone(), due: due.clone(), watch: watch.clone(), running, _lock: lock };
         threads.spawn("log-writer", move || writer::run(start))?;
+        threads.spawn("log-patience", {
+            let shared = shared.clone();
+            move || watch.run(&shared, append_timeout, topic)
+        })?;
         threads.spawn("log-checkpoint", move || checkpoint::run(&checkpoints, room, &shared, &due))?;
         Ok(threads)
     }
@@ -258,6 +270,7 @@ impl Drop for Threads {
     fn drop(&mut self) {
         self.shared.queue.stop();
         self.due.stop();
+        self.watch.stop();
         for thread in self.running.drain(..) {
             if thread.join().is_err() {
                 tracing::error!("a thread of the embedded log panicked");

@@ -167,6 +167,12 @@ impl Queue {
         }
     }
 
+    /// How many ops the writer has not taken yet.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.lock().ops.len()
+    }
+
     /// Counts writes as answered. Returns what still waits: records and bytes.
     pub(super) fn answered(&self, records: usize, bytes: u64) -> (usize, u64) {
         let mut state = self.lock();
@@ -194,6 +200,32 @@ impl Queue {
         state.closing = true;
         state.stopping = true;
         self.wake(state);
+    }
+
+    /// Takes the records back that wait since this time or longer, or all of them. They are not written; nor is what they are owed said.
+    pub(super) fn take_back(&self, waiting_since: Option<Instant>) -> VecDeque<Reply> {
+        let mut state = self.lock();
+        let is_due = |op: &Op| match op {
+            Op::Write(write) => waiting_since.is_none_or(|since| write.since <= since),
+            Op::Commit(_) => false,
+        };
+        // They wait in the order of their coming.
+        if state.ops.iter().find(|op| matches!(op, Op::Write(_))).is_none_or(|first| !is_due(first)) {
+            return VecDeque::new();
+        }
+        let (mut replies, mut weight) = (VecDeque::new(), 0);
+        for op in std::mem::take(&mut state.ops) {
+            match op {
+                Op::Write(write) if waiting_since.is_none_or(|since| write.since <= since) => {
+                    weight += write.weight();
+                    replies.push_back(write.reply);
+                }
+                op => state.ops.push_back(op),
+            }
+        }
+        state.records -= replies.len();
+        state.bytes -= weight;
+        replies
     }
 
     /// The writer has ended, in whatever way. What still waits is dropped, which answers it as unknown.

@@ -1,6 +1,7 @@
 //! What the log's threads share.
 
 use super::{
+    patience::InHand,
     published::{Published, Signal},
     queue::Queue,
 };
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 /// One for each open log.
 pub(super) struct Shared {
     pub(super) queue: Queue,
+    pub(super) in_hand: InHand,
     pub(super) published: Published,
     /// Wakes the consumer: records were added, a commit was answered, a command waits.
     pub(super) consumer: Signal,
@@ -31,6 +33,7 @@ impl Shared {
     pub(super) fn new(published: Published) -> Self {
         Self {
             queue: Queue::default(),
+            in_hand: InHand::default(),
             published,
             consumer: Signal::default(),
             gate: RwLock::new(()),

@@ -88,6 +88,7 @@ impl Drop for OnEnd<'_> {
                 .health
                 .set(LogHealth::Away("the embedded log's writer panicked; restart the process".into()));
         }
+        self.0.in_hand.clear();
         self.0.queue.die();
         self.0.drained.send_replace(true);
         self.0.consumer.raise();
@@ -202,7 +203,10 @@ impl Writer<'_> {
         let (tail, next_chunk) = (self.tail.clone(), self.next_chunk);
         self.outcomes.clear();
         self.requests.begin();
+        let shared = self.shared;
+        shared.in_hand.lend(self.pending.iter_mut().map(|pending| &mut pending.op));
         let written = self.transaction(answers(&steps), |writer| writer.write(&steps));
+        shared.in_hand.give_back(self.pending.iter_mut().map(|pending| &mut pending.op));
         match written {
             Ok(()) => {
                 self.requests.committed();

@@ -45,6 +45,45 @@ fn a_full_disk_refuses_for_certain_and_is_left_by_itself() {
 }
 
 #[test]
+fn who_waits_for_a_disk_that_does_not_answer_is_told_in_time_and_what_was_in_hand_is_written_later() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path(), 1);
+    config.append_timeout = Duration::from_millis(200);
+    let opened = EmbeddedLog::open(&config, limits()).unwrap();
+    append(&opened.log, 0, "before").unwrap();
+    // No transaction begins before this is let go, as if the disk took so long.
+    let stuck = opened.log.shared.gate.write().unwrap();
+    let began = Instant::now();
+    let in_hand = opened.log.append(Partition(0), record("k", "in hand"));
+    let end = Instant::now() + LONG;
+    while opened.log.shared.queue.waiting() > 0 {
+        assert!(Instant::now() < end, "the writer takes nothing");
+        std::thread::yield_now();
+    }
+    let queued = opened.log.append(Partition(0), record("k", "queued"));
+    let told = block_on(in_hand).unwrap_err();
+    assert!(matches!(told, AppendError::Unknown { .. }), "{told:?}");
+    assert!(began.elapsed() >= config.append_timeout);
+    for refused in [block_on(queued), append(&opened.log, 0, "after")] {
+        let is_away = matches!(&refused, Err(AppendError::NotWritten { code: NotWritten::Away, .. }));
+        assert!(is_away, "{refused:?}");
+    }
+    assert!(matches!(opened.log.health(), LogHealth::Away(_)));
+    drop(stuck);
+    while opened.log.health() != LogHealth::Ready {
+        assert!(Instant::now() < end, "it does not recover");
+        std::thread::yield_now();
+    }
+    assert_eq!(append(&opened.log, 0, "again").unwrap().offset, Offset(2));
+    let mut consuming = Consuming::start(opened.consumer);
+    let values: Vec<_> =
+        consuming.assign()[0].take_all(3).iter().map(|record| record.value.clone()).collect();
+    assert_eq!(values, ["before", "in hand", "again"]);
+    block_on(opened.log.close());
+    consuming.close();
+}
+
+#[test]
 fn a_large_value_that_does_not_fit_gives_its_pages_back() {
     let dir = tempfile::tempdir().unwrap();
     let opened = open(dir.path(), 1);

@@ -25,7 +25,7 @@ impl Writer<'_> {
         });
         let mut outcomes = self.outcomes.drain(..);
         let mut next = completed.next();
-        let (mut records, mut bytes, mut pages) = (0, 0, 3);
+        let (mut records, mut bytes, mut pages, mut told) = (0, 0, 3, 0);
         let mut kept = VecDeque::new();
         for (index, pending) in self.pending.drain(..).enumerate() {
             if next != Some(index) {
@@ -40,6 +40,7 @@ impl Writer<'_> {
                     self.meters.latency.record(now.saturating_duration_since(write.since).as_secs_f64());
                     let (row, reply, answer) = end(write, outcome);
                     self.rows.extend(row);
+                    told += u64::from(reply.is_owed());
                     self.replies.push((reply, answer));
                 }
                 (Op::Commit(commit), _) => {
@@ -69,7 +70,7 @@ impl Writer<'_> {
         if is_news {
             self.shared.consumer.raise();
         }
-        self.meters.ok.increment(records as u64);
+        self.meters.ok.increment(told);
         self.settle(records, bytes);
         self.due.wrote(pages);
     }

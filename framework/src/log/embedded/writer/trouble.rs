@@ -77,7 +77,7 @@ impl Writer<'_> {
     }
 
     pub(super) fn fail_all(&mut self, error: AppendError) {
-        let (mut records, mut bytes) = (0, 0);
+        let (mut records, mut bytes, mut told) = (0, 0, 0);
         for pending in self.pending.drain(..) {
             if let (Some(begun), Op::Write(write)) = (pending.begun, &pending.op) {
                 self.abandoned.push((begun.first, chunks_of(write.value.len())));
@@ -86,6 +86,7 @@ impl Writer<'_> {
                 Op::Write(write) => {
                     records += 1;
                     bytes += write.weight();
+                    told += u64::from(write.reply.is_owed());
                     self.replies.push((write.reply, Err(error.clone())));
                 }
                 Op::Commit(commit) => (commit.reply)(Err(error.to_string())),
@@ -93,8 +94,8 @@ impl Writer<'_> {
         }
         Reply::send_all(self.replies.drain(..));
         match error {
-            AppendError::NotWritten { .. } => self.meters.not_written.increment(records as u64),
-            AppendError::Unknown { .. } => self.meters.unknown.increment(records as u64),
+            AppendError::NotWritten { .. } => self.meters.not_written.increment(told),
+            AppendError::Unknown { .. } => self.meters.unknown.increment(told),
         }
         self.settle(records, bytes);
     }
