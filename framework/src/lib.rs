@@ -1,4 +1,4 @@
-//! Partita: actor-based stream processing over Kafka or an embedded log.
+//! Partita: ordered, durable task processing over an embedded log or Apache Kafka.
 //!
 //! An acknowledged task is never lost, never out of order, and memory stays within one number.
 

@@ -200,7 +200,9 @@ impl PipelineStatus {
     pub fn is_stuck(&self, partition: Partition) -> bool {
         let Some(cell) = self.partitions.get(partition.0 as usize) else { return false };
         let owned = cell.read().unwrap_or_else(PoisonError::into_inner);
-        owned.as_ref().is_some_and(|owned| owned.view.state == PartitionState::Halted)
+        owned.as_ref().is_some_and(|owned| {
+            owned.view.state == PartitionState::Halted || owned.progress.phase() == Phase::ParkingFull
+        })
     }
 
     /// One partition, if this process owns it.

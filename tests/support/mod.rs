@@ -17,6 +17,7 @@ pub mod payload;
 pub mod ports;
 pub mod preload;
 pub mod process;
+pub mod push;
 pub mod random;
 pub mod receipts;
 pub mod scenario;

@@ -4,6 +4,7 @@ use crate::PARTITIONS;
 use anyhow::{Result, ensure};
 use partita_tests::{
     checkers::{self, Bounds},
+    client::Answer,
     disk::Watch,
     load::Load,
     observe::{self, Observer},
@@ -12,7 +13,7 @@ use partita_tests::{
     server::{Server, Setup},
     wait,
 };
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The key of the tasks that are posted to see whether they are refused.
 const PROBE: &str = "probe";
@@ -94,4 +95,56 @@ async fn a_full_disk_refuses_with_503_and_a_reason_reads_go_on_and_it_recovers_w
 async fn while_no_sync_succeeds_nothing_is_acknowledged_reads_go_on_and_it_recovers_when_they_do() {
     let broken = Trouble { set: Watch::set_broken, code: "log_away", why: "cannot write", of_all: true };
     with_a_load(broken).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_no_sync_ends_every_request_has_its_answer_in_time_and_what_was_unknown_is_stored_once() {
+    let timeout = Duration::from_secs(2);
+    let setup = Setup::embedded().watched().set("log.embedded.append_timeout", "\"2s\"");
+    let server = setup.start().await.unwrap();
+    let client = server.client();
+    let post = async |name: usize| {
+        let request = client.http().post(client.url(&["v1", "tasks", "hung"]));
+        let request = request.header("idempotency-key", format!("name-{name}")).body(format!("task {name};"));
+        let began = Instant::now();
+        (Answer::of(request.send().await.unwrap()).await.unwrap(), began.elapsed())
+    };
+    assert_eq!(post(0).await.0.status, 202);
+    wait::until("it is recorded", PATIENCE, async || Ok(client.recording("hung").await?)).await.unwrap();
+    setup.watch().set_hung(true).unwrap();
+    let answers = futures_util::future::join_all((1..20).map(post)).await;
+    for (answer, took) in &answers {
+        assert!(*took < timeout * 2, "{took:?}: {}", answer.text());
+        let text = answer.text();
+        let known = (answer.status == 503 && text.contains("log_away"))
+            || (answer.status == 504 && text.contains("unknown_outcome"));
+        assert!(known, "{text}");
+    }
+    assert!(answers.iter().any(|(answer, _)| answer.status == 504));
+    let (refused, took) = post(20).await;
+    assert!(refused.status == 503 && took < timeout, "{took:?}: {}", refused.text());
+    let reason = server.not_ready(PATIENCE).await.unwrap();
+    assert!(reason.contains("does not answer"), "{reason}");
+    assert_eq!(client.content("hung").await.unwrap(), "task 0;", "reads go on");
+    setup.watch().set_hung(false).unwrap();
+    wait::until("it is ready again", PATIENCE, async || {
+        Ok((server.readiness().await?.status == 200).then_some(()))
+    })
+    .await
+    .unwrap();
+    for name in 0..=20 {
+        let (answer, _) = post(name).await;
+        assert_eq!(answer.status, 202, "{}", answer.text());
+    }
+    wait::until("each is stored once", PATIENCE, async || {
+        let content = String::from_utf8(client.content("hung").await?.to_vec())?;
+        let mut tasks: Vec<_> = content.split_terminator(';').collect();
+        tasks.sort_unstable();
+        tasks.dedup();
+        ensure!(tasks.len() == content.split_terminator(';').count(), "{content}");
+        Ok((tasks.len() == 21).then_some(()))
+    })
+    .await
+    .unwrap();
+    server.is_sound().await.unwrap();
 }

@@ -11,6 +11,7 @@ mod idempotency;
 mod memory;
 mod parking;
 mod power_loss;
+mod push;
 mod readme;
 mod receipts;
 mod retention;

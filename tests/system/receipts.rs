@@ -11,3 +11,12 @@ async fn whoever_waits_for_a_task_hears_of_its_end() {
     assert_eq!(receipts::state(&server.client(), &id, "wait=done&timeout=60s").await.unwrap(), "done");
     server.is_sound().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_state_of_a_task_is_told() {
+    let manners = [&["--serve"][..], &receipts::MANNERS].concat();
+    let setup = Setup::embedded().set("commit.interval", "\"20s\"").journal_worker("worker", &manners);
+    let server = setup.start().await.unwrap();
+    receipts::every_state_is_told(&server, &server).await.unwrap();
+    server.is_sound().await.unwrap();
+}

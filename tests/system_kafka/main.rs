@@ -14,6 +14,7 @@ mod ledger;
 mod memory;
 mod outage;
 mod polling;
+mod push;
 mod receipts;
 mod roles;
 mod sizes;

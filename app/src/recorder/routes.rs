@@ -136,7 +136,10 @@ fn as_json(chunk: &Chunk) -> serde_json::Value {
 
 fn storage(error: object_store::Error) -> Problem {
     tracing::error!(%error, "a recording cannot be read");
-    Problem::new(ProblemCode::Internal, "the recordings cannot be read; the process's log says why")
+    Problem::new(
+        ProblemCode::Internal,
+        "the recordings cannot be read; the process's log says why, under the request's id",
+    )
 }
 
 /// Digits only: `+1` and `01` are no names of chunks.

@@ -18,6 +18,8 @@
 mod answer;
 mod backoff;
 mod lines;
+#[cfg(test)]
+mod tests;
 
 pub use answer::{Entry, Problem, Receipt, TaskState};
 pub use lines::{Outcome, Rejected};
@@ -204,65 +206,5 @@ impl Client {
             Some(token) => request.header(AUTHORIZATION, token.clone()),
             None => request,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::{
-        io::{Read, Write},
-        net::{Shutdown, TcpListener},
-        time::Instant,
-    };
-
-    /// A front door that says this to each request, or nothing.
-    fn door(answer: &'static str) -> Client {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let client = Client::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-        std::thread::spawn(move || {
-            let mut silent = Vec::new();
-            for mut stream in listener.incoming().flatten() {
-                if answer.is_empty() {
-                    silent.push(stream);
-                } else {
-                    let _ = stream.read(&mut [0; 4096]);
-                    let _ = stream.write_all(answer.as_bytes());
-                    // Closed with something unread, it would be reset, and the answer lost.
-                    let _ = stream.shutdown(Shutdown::Write);
-                    let _ = stream.read_to_end(&mut Vec::new());
-                }
-            }
-        });
-        client.patience(Duration::from_millis(1200))
-    }
-
-    #[tokio::test]
-    async fn patience_ends_and_says_whether_it_may_be_stored() {
-        for (answer, unknown) in [
-            ("", true),
-            ("HTTP/1.1 409 Conflict\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", true),
-            ("HTTP/1.1 502 Bad Gateway\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", true),
-            (
-                "HTTP/1.1 503 Busy\r\nRetry-After: 18446744073709551615\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
-                false,
-            ),
-            ("HTTP/1.1 503 Busy\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", false),
-        ] {
-            let began = Instant::now();
-            let error = door(answer).send("k", Task::new("x")).await.unwrap_err();
-            assert_eq!(matches!(error, Error::Unknown(_)), unknown, "{answer}: {error}");
-            assert_eq!(matches!(error, Error::GaveUp(_)), !unknown, "{answer}: {error}");
-            assert!(began.elapsed() < Duration::from_secs(5), "{answer}: {:?}", began.elapsed());
-        }
-        let silent = door("");
-        assert!(matches!(silent.send_lines(&["{}".into()]).await, Err(Error::Unknown(_))));
-        let receipt =
-            Receipt { id: "0-0".into(), topic: "t".into(), partition: 0, offset: 0, repeated: false };
-        assert!(matches!(silent.state(&receipt).await, Err(Error::NoAnswer(_))));
-        // Nothing is too long to wait for.
-        let patient =
-            door("HTTP/1.1 404 No\r\nConnection: close\r\nContent-Length: 0\r\n\r\n").patience(Duration::MAX);
-        assert!(matches!(patient.wait(&receipt, Duration::MAX).await, Err(Error::Refused(_))));
     }
 }

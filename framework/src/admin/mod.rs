@@ -14,6 +14,7 @@ mod verb;
 use crate::{Error, Operations};
 use actix_web::{App, HttpServer, dev::ServerHandle, web};
 use std::{
+    io,
     net::{SocketAddr, TcpListener},
     sync::Arc,
     time::Duration,
@@ -61,12 +62,28 @@ impl AdminHandle {
     }
 }
 
-/// Opens the listener, on the actix system of this thread.
+/// Whether anybody at all could use the verbs.
+pub(crate) fn is_open_to_all(listen: SocketAddr, token: Option<&str>) -> bool {
+    token.is_none() && !listen.ip().is_loopback()
+}
+
+/// Why that is refused.
+pub(crate) fn open_to_all(listen: SocketAddr) -> String {
+    format!(
+        "{listen} can be reached from elsewhere, and admin.token is not set: anybody could drop or rewind tasks\nhelp: set admin.token, or \
+         listen on 127.0.0.1"
+    )
+}
+
+/// Opens the listener, on the actix system of this thread. One that others can reach needs a token.
 pub fn start(listen: SocketAddr, sources: AdminSources) -> Result<AdminHandle, Error> {
     if actix_rt::System::try_current().is_none() {
         return Err(Error::NoSystem);
     }
     let failed = |source| Error::Listen { address: listen, source };
+    if is_open_to_all(listen, sources.token.as_deref()) {
+        return Err(failed(io::Error::new(io::ErrorKind::PermissionDenied, open_to_all(listen))));
+    }
     let listener = TcpListener::bind(listen).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     let app = move || {

@@ -1,7 +1,7 @@
 //! What settings must satisfy together.
 
 use super::{Config, ConfigError, Layered, LogKind};
-use crate::{Error, memory::MemoryBudget};
+use crate::{Error, admin, memory::MemoryBudget};
 use std::{net::Ipv6Addr, time::Duration};
 
 /// Both logs store a task as one record, and neither can store a larger one: librdkafka's `message.max.bytes` and SQLite's
@@ -80,14 +80,8 @@ fn check(config: &Config) -> Result<(), Finding> {
     ensure(door.max_connections > 0, "front_door.max_connections", || {
         "at least 1 is needed\nhelp: leave it unset for the default".into()
     })?;
-    let is_open = config.admin.token.is_none() && !config.admin.listen.ip().is_loopback();
-    ensure(!is_open, "admin.listen", || {
-        format!(
-            "{} can be reached from elsewhere, and admin.token is not set: anybody could drop or rewind tasks\nhelp: set admin.token, or \
-             listen on 127.0.0.1",
-            config.admin.listen
-        )
-    })?;
+    let is_open = admin::is_open_to_all(config.admin.listen, config.admin.token.as_deref());
+    ensure(!is_open, "admin.listen", || admin::open_to_all(config.admin.listen))?;
     let (front_door, admin) = (config.front_door.listen, config.admin.listen);
     ensure(front_door != admin || admin.port() == 0, "admin.listen", || {
         format!("{admin} is the front door's address too\nhelp: give each listener a port of its own")

@@ -76,7 +76,6 @@ const OF_ANY_BODY: &[ProblemCode] = &[
     ProblemCode::TooLarge,
     ProblemCode::UnsupportedEncoding,
     ProblemCode::RateLimited,
-    ProblemCode::Internal,
 ];
 
 fn post_task() -> Value {
@@ -158,7 +157,7 @@ fn receipt() -> Value {
         ],
         "responses": responses(
             answer("200", "Its state now", "Task"),
-            &[Code::InvalidQuery, Code::Unauthorized, Code::Forbidden, Code::NotFound, Code::MethodNotAllowed, Code::LogAway, Code::Internal],
+            &[Code::InvalidQuery, Code::Unauthorized, Code::Forbidden, Code::NotFound, Code::MethodNotAllowed, Code::LogAway, Code::OutOfMemoryBudget],
             false,
         ),
     })

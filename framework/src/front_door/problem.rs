@@ -1,5 +1,5 @@
 //! Every refusal there is, as RFC 9457 problem details. The table below is the only place that knows a code's status,
-//! title and Retry-After; docs are generated from it.
+//! title and Retry-After; the docs are held to it.
 
 use actix_web::{
     HttpRequest, HttpResponse,
@@ -73,13 +73,13 @@ problems! {
     MethodNotAllowed, "method_not_allowed", 405, None, "The method is not allowed here";
     IdempotencyKeyInFlight, "idempotency_key_in_flight", 409, Some(1), "A request with this idempotency key is under way";
     IdempotencyKeyReused, "idempotency_key_reused", 422, None, "The idempotency key belongs to another payload";
+    HeadTimeout, "head_timeout", 408, None, "The head of the request comes too slowly";
     BodyTimeout, "body_timeout", 408, None, "The body stopped coming, or comes too slowly";
     TooLarge, "too_large", 413, None, "The task is larger than limits.max_task";
     BatchTooLarge, "batch_too_large", 413, None, "The document with the tasks is too large";
     UnsupportedMediaType, "unsupported_media_type", 415, None, "The media type is not one of a task's";
     UnsupportedEncoding, "unsupported_encoding", 415, None, "The Content-Encoding is not identity, gzip or zstd";
     RateLimited, "rate_limited", 429, Some(1), "The token's tasks or bytes a second are used up";
-    Internal, "internal", 500, None, "Something broke here";
     OutOfMemoryBudget, "out_of_memory_budget", 503, Some(1), "The memory for requests is in use";
     PartitionStuck, "partition_stuck", 503, Some(30), "This key's partition waits for an operator";
     PartitionBehind, "partition_behind", 503, Some(10), "Too many tasks of this key's partition wait";
@@ -89,6 +89,7 @@ problems! {
     LogBusy, "log_busy", 503, Some(1), "Too much waits to be written";
     NotReady, "not_ready", 503, Some(1), "This process has just started";
     EarlierFailed, "earlier_failed", 503, Some(1), "An earlier task of this key was not accepted";
+    Internal, "internal", 503, Some(5), "Something broke here";
     Draining, "draining", 503, Some(1), "This process is stopping";
     UnknownOutcome, "unknown_outcome", 504, None, "The task may or may not have been written";
 }
@@ -145,6 +146,9 @@ impl Problem {
     /// The answer without its body, and the body.
     pub(super) fn parts(&self, id: &RequestId) -> (HttpResponse, Vec<u8>) {
         let code = self.code;
+        if code == ProblemCode::Internal {
+            tracing::error!(request_id = id.as_str(), detail = %self.detail, "a request could not be served");
+        }
         let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = HttpResponse::new(status);
         let headers = response.headers_mut();

@@ -16,6 +16,7 @@ use super::{
     post_task,
     problem::{Problem, ProblemCode},
     refuse::LINGER,
+    request_id::{RequestId, X_REQUEST_ID},
     tls,
 };
 use crate::{Error, config::FrontDoorConfig};
@@ -138,7 +139,8 @@ impl FrontDoor {
                         async move { stopping.notified().await }
                     })
                     .keep_alive(KEEP_ALIVE)
-                    .client_request_timeout(HEAD_TIMEOUT)
+                    // Over HTTP/1.1 the stream is stricter.
+                    .client_request_timeout(HEAD_TIMEOUT + Duration::from_secs(1))
                     .client_disconnect_timeout(LINGER)
                     .local_addr(address)
                     .on_connect_ext(|stream: &Paced<_>, data| stream.introduce(data))
@@ -239,10 +241,21 @@ where
     B: MessageBody + 'static,
 {
     let turn = Turn::begin(request.conn_data());
-    routes.call(request).map_ok(move |answer| match turn {
-        Some(turn) => turn.until_answered(answer),
-        None => answer.map_into_left_body(),
+    routes.call(request).map_ok(move |mut answer| {
+        identify(&mut answer);
+        match turn {
+            Some(turn) => turn.until_answered(answer),
+            None => answer.map_into_left_body(),
+        }
     })
+}
+
+/// An answer has its request's id, whatever gave it.
+fn identify<B>(answer: &mut ServiceResponse<B>) {
+    if !answer.headers().contains_key(&X_REQUEST_ID) {
+        let id = RequestId::of(answer.request().headers());
+        answer.headers_mut().insert(X_REQUEST_ID.clone(), id.header());
+    }
 }
 
 /// What pages of these origins may do.
@@ -254,6 +267,7 @@ fn cors(origins: &str) -> Cors {
             "X-Request-Id",
             "Retry-After",
             "Idempotent-Replayed",
+            "Preference-Applied",
             "RateLimit",
             "RateLimit-Policy",
         ])

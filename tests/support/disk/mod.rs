@@ -21,13 +21,14 @@ impl Watch {
     }
 
     /// The environment of the server that is to be watched.
-    pub fn environment(&self) -> Result<[(&'static str, PathBuf); 5]> {
+    pub fn environment(&self) -> Result<[(&'static str, PathBuf); 6]> {
         Ok([
             ("LD_PRELOAD", preload::library("disk/shim.c")?),
             ("DISK_DIR", self.0.clone()),
             ("DISK_TRACE", self.trace()),
             ("DISK_FULL", self.full()),
             ("DISK_BROKEN", self.broken()),
+            ("DISK_HUNG", self.hung()),
         ])
     }
 
@@ -46,12 +47,21 @@ impl Watch {
         set(&self.broken(), broken)
     }
 
+    /// From now on no sync ends, or all do that wait.
+    pub fn set_hung(&self, hung: bool) -> Result<()> {
+        set(&self.hung(), hung)
+    }
+
     fn full(&self) -> PathBuf {
         self.0.join("disk-full.log")
     }
 
     fn broken(&self) -> PathBuf {
         self.0.join("disk-broken.log")
+    }
+
+    fn hung(&self) -> PathBuf {
+        self.0.join("disk-hung.log")
     }
 }
 

@@ -1,7 +1,8 @@
 /* A disk that is watched: preloaded into a server, it notes every change that the server makes to its files, and every sync.
  *
  * Notes the changes below DISK_DIR in the file DISK_TRACE, as disk/trace.rs reads them; without DISK_TRACE it notes nothing. While the file DISK_FULL is there, a write
- * that makes a file longer fails with ENOSPC; while DISK_BROKEN is there, every sync fails with EIO. Files of shared memory (-shm)
+ * that makes a file longer fails with ENOSPC; while DISK_BROKEN is there, every sync fails with EIO; while
+ * DISK_HUNG is there, no sync ends. Files of shared memory (-shm)
  * and of no interest after a power cut (.log, .toml) are left out; of a disk that is not noted, nothing is.
  *
  * Changes and their notes are made under one lock, so the trace is in the order of the changes. A sync is two notes, since writes
@@ -28,7 +29,7 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static char *paths[FDS];
 static int trace = -1;
-static const char *dir, *full, *broken;
+static const char *dir, *full, *broken, *hung;
 static size_t dir_length;
 static uint64_t syncs;
 
@@ -46,6 +47,7 @@ __attribute__((constructor)) static void begin(void)
     dir = getenv("DISK_DIR");
     full = getenv("DISK_FULL");
     broken = getenv("DISK_BROKEN");
+    hung = getenv("DISK_HUNG");
     if (!dir)
         return;
     dir_length = strlen(dir);
@@ -225,6 +227,8 @@ static int synced(int (*call)(int), int fd)
 {
     if (!path_of(fd))
         return call(fd);
+    while (there(hung))
+        usleep(10000);
     if (there(broken)) {
         errno = EIO;
         return -1;

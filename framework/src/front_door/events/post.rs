@@ -25,7 +25,7 @@ use super::{
     json,
     lines::Lines,
     outbox::{First, Outbox},
-    results::{Notation, Results},
+    results::{Extent, Notation, Results},
     store::Store,
 };
 use crate::{
@@ -37,7 +37,7 @@ use actix_web::{
     body::BoxBody,
     http::{
         ConnectionType, StatusCode,
-        header::{ACCEPT, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue},
+        header::{ACCEPT, CONTENT_TYPE, EXPECT, HeaderMap, HeaderName, HeaderValue},
     },
     web,
 };
@@ -46,6 +46,8 @@ use partita_core::{PartitionHealth, partition_of};
 use partita_proto::v1::Envelope;
 use std::{sync::Arc, time::Instant};
 
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 /// The status label of a request whose sender went away, as nginx has it.
 const CLIENT_CLOSED: u16 = 499;
 /// What a decoder needs, but for a zstd frame's window.
@@ -124,6 +126,7 @@ pub(in super::super) struct Ask {
     /// What their envelopes have in common.
     base: Envelope,
     notation: Notation,
+    extent: Extent,
     /// The request's own name.
     idempotency: Option<String>,
     caller: Option<Arc<Caller>>,
@@ -160,7 +163,16 @@ impl Ask {
             PartitionHealth::Open,
             door.budget.has_room(decoder),
         )?;
-        Ok(Self { format, coding, base, notation: notation(headers), idempotency, caller, room })
+        Ok(Self {
+            format,
+            coding,
+            base,
+            notation: notation(headers),
+            extent: extent(headers),
+            idempotency,
+            caller,
+            room,
+        })
     }
 }
 
@@ -207,6 +219,18 @@ async fn accept_as(
 fn notation(headers: &HeaderMap) -> Notation {
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     if accept.contains("ndjson") { Notation::Lines } else { Notation::Document }
+}
+
+/// Who prefers a short answer hears of what was not accepted only (RFC 7240, 4.2).
+fn extent(headers: &HeaderMap) -> Extent {
+    let values = headers.get_all(PREFER).filter_map(|value| value.to_str().ok());
+    let mut preferences = values.flat_map(|value| value.split(','));
+    let is_minimal = |preference: &str| {
+        let (preference, _) = preference.split_once(';').unwrap_or((preference, ""));
+        let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
+        name.trim().eq_ignore_ascii_case("return") && value.trim().trim_matches('"') == "minimal"
+    };
+    if preferences.any(is_minimal) { Extent::Failures } else { Extent::All }
 }
 
 async fn binary(
@@ -352,11 +376,15 @@ async fn store_many(
     let outbox = Outbox::default();
     // Dropped with this request, wherever that is: what stores for it ends by itself when nobody takes the answer any more.
     let reader = outbox.reader();
+    let extent = ask.extent;
     actix_web::rt::spawn(store(door, ask, source, outbox, began, in_hand));
     let mut response = HttpResponse::new(StatusCode::ACCEPTED);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(X_REQUEST_ID.clone(), id.header());
+    if extent == Extent::Failures {
+        headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static("return=minimal"));
+    }
     if draining {
         response.head_mut().set_connection_type(ConnectionType::Close);
     }
@@ -367,7 +395,8 @@ async fn store_many(
 }
 
 async fn store(door: Arc<Door>, ask: Ask, source: Source, outbox: Outbox, began: Instant, in_hand: InHand) {
-    let results = Results::new(ask.notation, door.log.topic(), outbox.clone(), door.budget.clone());
+    let results =
+        Results::new(ask.notation, ask.extent, door.log.topic(), outbox.clone(), door.budget.clone());
     let limit = document_limit(&door, ask.format, ask.coding);
     let _room = ask.room;
     let store = Store::new(&door, ask.base, ask.idempotency, ask.caller, results);

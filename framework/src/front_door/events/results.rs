@@ -25,6 +25,15 @@ pub(super) enum Notation {
     Lines,
 }
 
+/// Which results are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// One for each entry.
+    All,
+    /// Those of the entries that were not accepted, each with its entry's number from 0; and the counts, also of lines.
+    Failures,
+}
+
 /// One result as it is written.
 #[derive(Serialize)]
 struct Accepted<'a> {
@@ -38,6 +47,8 @@ struct Accepted<'a> {
 #[derive(Serialize)]
 struct Refused<'a> {
     status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<u64>,
     id: Option<&'a str>,
     code: &'static str,
     detail: &'a str,
@@ -48,6 +59,7 @@ pub(super) struct Results {
     topic: String,
     outbox: Outbox,
     budget: Budget,
+    extent: Extent,
     ordered: Ordered,
     counts: Counts,
 }
@@ -57,7 +69,7 @@ struct Ordered {
     notation: Notation,
     /// The number of the first entry of `open`.
     first: u64,
-    /// From the first that has no result yet on.
+    /// From the first that has no result yet on. One that is not written is empty.
     open: VecDeque<Option<Vec<u8>>>,
     text: Vec<u8>,
     began: bool,
@@ -76,18 +88,40 @@ impl Ordered {
     fn set(&mut self, place: u64, result: &impl Serialize) {
         if place == self.first {
             self.next(|text| write(text, result));
-            while let Some(result) = self.open.front_mut().and_then(Option::take) {
-                self.next(|text| text.extend_from_slice(&result));
-            }
+            self.go_on();
         } else if let Some(open) = self.open.get_mut((place - self.first) as usize) {
             write(open.insert(Vec::new()), result);
         }
     }
 
-    /// Writes the first result that is not written yet.
-    fn next(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Leaves an entry's result out, and writes those behind it that waited for it.
+    fn leave_out(&mut self, place: u64) {
+        if place == self.first {
+            self.pass();
+            self.go_on();
+        } else if let Some(open) = self.open.get_mut((place - self.first) as usize) {
+            *open = Some(Vec::new());
+        }
+    }
+
+    fn go_on(&mut self) {
+        while let Some(result) = self.open.front_mut().and_then(Option::take) {
+            if result.is_empty() {
+                self.pass();
+            } else {
+                self.next(|text| text.extend_from_slice(&result));
+            }
+        }
+    }
+
+    fn pass(&mut self) {
         self.open.pop_front();
         self.first += 1;
+    }
+
+    /// Writes the first result that is not written yet.
+    fn next(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        self.pass();
         if self.notation == Notation::Document {
             self.text.extend_from_slice(if self.began { b"," } else { b"{\"results\":[" });
         }
@@ -100,11 +134,18 @@ impl Ordered {
 }
 
 impl Results {
-    pub(super) fn new(notation: Notation, topic: &str, outbox: Outbox, budget: Budget) -> Self {
+    pub(super) fn new(
+        notation: Notation,
+        extent: Extent,
+        topic: &str,
+        outbox: Outbox,
+        budget: Budget,
+    ) -> Self {
         Self {
             topic: topic.to_owned(),
             outbox,
             budget,
+            extent,
             ordered: Ordered { notation, first: 0, open: VecDeque::new(), text: Vec::new(), began: false },
             counts: Counts::default(),
         }
@@ -123,6 +164,9 @@ impl Results {
 
     pub(super) fn accepted(&mut self, place: u64, id: Option<&str>, receipt: Receipt) {
         self.counts.accepted += 1;
+        if self.extent == Extent::Failures {
+            return self.ordered.leave_out(place);
+        }
         let Receipt { partition, offset, .. } = receipt;
         let id = id.map_or_else(|| Cow::Owned(format!("{partition}-{offset}")), Cow::Borrowed);
         let (status, topic) = ("accepted", &self.topic[..]);
@@ -139,7 +183,8 @@ impl Results {
             "rejected"
         };
         let (code, detail) = (problem.code.code(), &problem.detail[..]);
-        self.ordered.set(place, &Refused { status, id, code, detail });
+        let index = (self.extent == Extent::Failures).then_some(place);
+        self.ordered.set(place, &Refused { status, index, id, code, detail });
     }
 
     /// Whether there is anything to be given out.
@@ -170,11 +215,14 @@ impl Results {
     pub(super) fn finish(self) -> Counts {
         let Counts { accepted, retry, rejected } = self.counts;
         let Ordered { notation, mut text, began, .. } = self.ordered;
-        if notation == Notation::Document {
-            text.extend_from_slice(if began { b"" } else { b"{\"results\":[" });
-            // Writing to memory cannot fail.
-            let _ = write!(text, r#"],"accepted":{accepted},"retry":{retry},"rejected":{rejected}}}"#);
-        }
+        let counts = format!(r#""accepted":{accepted},"retry":{retry},"rejected":{rejected}}}"#);
+        // Writing to memory cannot fail.
+        let _ = match (notation, self.extent) {
+            (Notation::Document, _) if began => write!(text, "],{counts}"),
+            (Notation::Document, _) => write!(text, r#"{{"results":[],{counts}"#),
+            (Notation::Lines, Extent::Failures) => writeln!(text, "{{{counts}"),
+            (Notation::Lines, Extent::All) => Ok(()),
+        };
         // What is left is small, and nobody else waits for its memory.
         let reservation = self.budget.reserve(text.len() as u64).ok();
         self.outbox.push(text.into(), reservation);

@@ -3,19 +3,25 @@
 //!
 //! actix-http gives the first head of a connection its time, and no later one; it reads up to 128 KiB of what comes next while a
 //! request is in hand, and makes requests of all of it, at 8 KiB each. Here the stream gives out one request, and what comes
-//! after it when that is answered; reserves memory for a long head; and fails where a head does not become whole in time:
-//! the connection is closed then, without an answer to what was no request yet. The server's middleware says when a
+//! after it when that is answered; reserves memory for a long head; and answers, and fails, where a head does not become whole in
+//! time: the connection is closed then. The server's middleware says when a
 //! request begins and ends.
 
 mod framing;
 mod reading;
 
-use super::{budget::Budget, door::Door};
+use super::{
+    budget::Budget,
+    door::Door,
+    problem::{Problem, ProblemCode},
+    request_id::RequestId,
+};
 use crate::memory::Reservation;
 use actix_http::Extensions;
 use actix_web::{
     body::{BodySize, BoxBody, EitherBody, MessageBody},
     dev::ServiceResponse,
+    http::header::HeaderMap,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use framing::Taken;
@@ -65,7 +71,7 @@ impl<S> Paced<S> {
     pub(super) fn new(inner: S, is_http1: bool, door: &Door) -> Self {
         let connection = is_http1.then(|| {
             Rc::new(Connection {
-                reading: RefCell::default(),
+                reading: RefCell::new(Reading::new(Instant::now())),
                 budget: door.budget.clone(),
                 memory: Cell::default(),
                 waiting: Cell::default(),
@@ -111,6 +117,20 @@ fn closed(why: &'static str) -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, why)
 }
 
+/// The answer to a head that is not whole. The server has none for what is no request yet.
+fn too_slow() -> Vec<u8> {
+    let detail = format!("it was not whole within {HEAD_TIMEOUT:?} of its first byte");
+    let (answer, body) =
+        Problem::new(ProblemCode::HeadTimeout, detail).parts(&RequestId::of(&HeaderMap::new()));
+    let mut bytes = format!("HTTP/1.1 {}\r\n", answer.status()).into_bytes();
+    for (name, value) in answer.headers() {
+        bytes.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    }
+    bytes.extend(format!("content-length: {}\r\nconnection: close\r\n\r\n", body.len()).into_bytes());
+    bytes.extend(body);
+    bytes
+}
+
 /// Waits for the time of the head that comes to be over.
 fn poll_overdue(
     overdue: &mut Option<Pin<Box<Sleep>>>,
@@ -128,7 +148,7 @@ fn poll_overdue(
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Paced<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let Self { inner, connection, overdue, held, stuck, .. } = self.get_mut();
         let Some(connection) = connection else { return Pin::new(inner).poll_read(cx, buf) };
@@ -142,7 +162,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
             && stuck.is_none()
             && let Some(deadline) = connection.reading.borrow().deadline()
         {
-            return poll_overdue(overdue, deadline, cx).map(Err);
+            let error = ready!(poll_overdue(overdue, deadline, cx));
+            // What was sent of a request is answered, as far as that can be done at once.
+            if connection.reading.borrow().is_in_head() {
+                let _ = Pin::new(&mut *inner).poll_write(cx, &too_slow());
+                let _ = Pin::new(inner).poll_flush(cx);
+            }
+            return Poll::Ready(Err(error));
         }
         read
     }

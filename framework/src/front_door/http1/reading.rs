@@ -25,6 +25,16 @@ pub(super) struct Reading {
 }
 
 impl Reading {
+    /// Of a connection that begins now: its first head has its time from then on.
+    pub(super) fn new(now: Instant) -> Self {
+        Self { since: Some(now), ..Self::default() }
+    }
+
+    /// Whether a head has begun to come, and is not whole.
+    pub(super) fn is_in_head(&self) -> bool {
+        self.head > 0
+    }
+
     /// Whether more may be read: not behind a request that is not answered.
     pub(super) fn may_go_on(&self) -> bool {
         !self.framing.is_over() || (self.has_begun && !self.is_in_hand)

@@ -76,6 +76,13 @@ fn a_head_that_trickles_is_hung_up_on() {
         std::thread::sleep(Duration::from_millis(200));
     }
     assert_eq!(open, 0, "within the time for a head, which is 10 s");
+    // Who stops and listens hears why; who never began is closed without a word.
+    let (mut halted, mut silent) = (door.connect(), door.connect());
+    halted.send("POST /v1/tasks/k HTTP/1.1\r\nHos");
+    let response = halted.response();
+    assert_eq!((response.status, response.problem().as_str()), (408, "head_timeout"));
+    assert!(halted.is_over());
+    assert_eq!(silent.status_or_end(), None);
     assert!(began.elapsed() > Duration::from_secs(5));
 }
 
