@@ -218,21 +218,20 @@ pub fn or_none(attempt: Result<Answer>) -> Result<reqwest::Result<Answer>> {
 impl Answer {
     /// Reads a response to its end. One of the front door must have the form that the table of statuses gives it.
     pub async fn of(response: reqwest::Response) -> Result<Self> {
-        let path = response.url().path().to_owned();
+        // The admin listener has a form of its own.
+        let is_front_doors = response.url().path().starts_with("/v1/");
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Self { status, headers, body: response.bytes().await? }.checked(&path)
+        let answer = Self { status, headers, body: response.bytes().await? };
+        if is_front_doors { answer.in_its_form() } else { Ok(answer) }
     }
 
-    fn checked(self, path: &str) -> Result<Self> {
-        // The admin listener has a form of its own.
-        if path.starts_with("/v1/") {
-            statuses::in_its_form(&self, path)?;
-        }
+    fn in_its_form(self) -> Result<Self> {
+        statuses::is_in_its_form(&self).with_context(|| format!("{}: {}", self.status, self.text()))?;
         Ok(self)
     }
 
-    /// Reads the response to a request for `path` off a connection that is spoken by hand, which stays open.
-    pub async fn read(stream: &mut TcpStream, path: &str) -> Result<Self> {
+    /// Reads a response of the front door off a connection that is spoken by hand, which stays open.
+    pub async fn read(stream: &mut TcpStream) -> Result<Self> {
         let mut bytes = Vec::new();
         loop {
             let text = String::from_utf8_lossy(&bytes);
@@ -245,7 +244,7 @@ impl Answer {
                 }
                 let length = headers.get(CONTENT_LENGTH).context("no length")?.to_str()?.parse::<usize>()?;
                 if body.len() >= length {
-                    return Self { status, headers, body: body.to_owned().into() }.checked(path);
+                    return Self { status, headers, body: body.to_owned().into() }.in_its_form();
                 }
             }
             let read = stream.read_buf(&mut bytes).await?;

@@ -184,7 +184,7 @@ impl Idle {
 
 async fn ask(stream: &mut TcpStream) -> Result<()> {
     stream.write_all(b"GET /v1/recordings?limit=1 HTTP/1.1\r\nhost: idle\r\n\r\n").await?;
-    let answer = Answer::read(stream, "/v1/recordings").await?;
+    let answer = Answer::read(stream).await?;
     ensure!(answer.status == 200, "{}: {}", answer.status, answer.text());
     Ok(())
 }

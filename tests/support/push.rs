@@ -11,10 +11,7 @@ use crate::{
     wait,
 };
 use anyhow::{Context, Result, bail, ensure};
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, time::Duration};
 
 const SOON: Duration = Duration::from_secs(60);
 /// Tasks of each key that are delivered in order, and at which of them the service is busy.
@@ -142,14 +139,15 @@ pub async fn what_is_not_answered_is_parked_and_holds_up_its_key_alone(setup: &S
     let other = client.accept("well", "well").await?.id;
     for (id, cause, attempts) in [(&silent, "attempts", 2), (&behind, "behind", 0)] {
         let body = receipts::told(&client, id, "wait=done&timeout=60s").await?;
-        ensure!(body["state"] == "parked" && body["cause"] == cause && body["attempts"] == attempts, "{body}");
+        ensure!(body["state"] == "parked" && body["cause"] == cause, "{body}");
+        ensure!(body["attempts"] == attempts, "{body}");
     }
     is_done(&client, &other).await?;
 
     let deliveries = receiver.of_key("stuck");
     let [first, second] = &deliveries[..] else { bail!("{deliveries:?}") };
     for (delivery, attempt) in [(first, "1"), (second, "2")] {
-        ensure!(delivery.payload == "silent" && delivery.task().ends_with(&format!("/{silent}")), "{delivery:?}");
+        ensure!(delivery.task().ends_with(&format!("/{silent}")), "{delivery:?}");
         ensure!(delivery.header("partita-attempt") == attempt, "{delivery:?}");
     }
     // It may take the service a while to see the first one.

@@ -12,7 +12,7 @@ use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What there is to answer: each status with the codes that it comes with.
-const TABLE: [(u16, &[&str]); 15] = [
+const TABLE: [(u16, &[&str]); 14] = [
     (202, &[]),
     (
         400,
@@ -34,13 +34,12 @@ const TABLE: [(u16, &[&str]); 15] = [
     (403, &["forbidden"]),
     (404, &["not_found"]),
     (405, &["method_not_allowed"]),
-    (408, &["body_timeout"]),
+    (408, &["head_timeout", "body_timeout"]),
     (409, &["idempotency_key_in_flight"]),
     (413, &["too_large", "batch_too_large"]),
     (415, &["unsupported_media_type", "unsupported_encoding"]),
     (422, &["idempotency_key_reused"]),
     (429, &["rate_limited"]),
-    (500, &["internal"]),
     (
         503,
         &[
@@ -53,6 +52,7 @@ const TABLE: [(u16, &[&str]); 15] = [
             "log_busy",
             "not_ready",
             "earlier_failed",
+            "internal",
             "draining",
         ],
     ),
@@ -103,15 +103,13 @@ impl Statuses {
     }
 }
 
-/// Fails on an answer to a request for `path` at the front door that has no row, or another form than its row. What is read back is in no
-/// row, and has the id of its request as well; recordings have none.
-pub(crate) fn in_its_form(answer: &Answer, path: &str) -> Result<()> {
-    let form = match answer.status {
-        200 if path.starts_with("/v1/recordings") => Ok(()),
+/// Fails on an answer of the front door that has no row, or another form than its row. What is read is in no row, and has the id of its
+/// request as well.
+pub(crate) fn is_in_its_form(answer: &Answer) -> Result<()> {
+    match answer.status {
         200 | 202 => request_id(answer).map(drop),
         _ => refusal(answer).map(drop),
-    };
-    form.with_context(|| format!("{path} was answered with {}: {}", answer.status, answer.text()))
+    }
 }
 
 /// The code of an answer; none for 202.

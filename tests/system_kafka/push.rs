@@ -4,8 +4,7 @@ use crate::{PARTITIONS, created_as};
 use partita_tests::{kafka::Kafka, push};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deliveries_keep_the_order_of_each_key_and_come_again_when_they_are_not_answered_or_the_process_is_killed()
-{
+async fn deliveries_are_in_order_and_come_again_where_they_were_not_answered_or_the_process_was_killed() {
     let kafka = Kafka::up(1).unwrap();
     let setup = created_as(&kafka, "in-order", PARTITIONS).await;
     push::keys_are_in_order_and_partitions_side_by_side(&setup).await.unwrap();

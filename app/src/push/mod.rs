@@ -24,6 +24,7 @@ use reqwest::{
 };
 use signature::Secrets;
 use std::{
+    fmt::Write,
     net::TcpStream,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -121,7 +122,11 @@ fn event(task: &Task<Bytes>, ctx: &TaskContext) -> HeaderMap {
     set(&mut headers, "ce-id", &task.id);
     set(&mut headers, "ce-source", &format!("urn:partita:{}", ctx.topic()));
     set(&mut headers, "ce-type", task.type_name.as_deref().unwrap_or("partita.task"));
-    set(&mut headers, "ce-time", &format_rfc3339_millis(ctx.created_at()).to_string());
+    // A time that has no such form is left out.
+    let mut time = String::new();
+    if write!(time, "{}", format_rfc3339_millis(ctx.created_at())).is_ok() {
+        set(&mut headers, "ce-time", &time);
+    }
     set(&mut headers, "ce-partitionkey", ctx.key_str());
     // Its own attributes, where it came as an event.
     for (name, value) in ctx.headers() {

@@ -23,6 +23,9 @@ const WHOLE: u64 = 1 << 20;
 /// Above, what is written is reserved in steps of this size.
 const STEP: u64 = 256 << 10;
 
+/// A record may keep this much more than it is.
+const SPARE: u64 = 64 << 10;
+
 /// A payload that is being received.
 #[derive(Debug)]
 pub(super) struct Intake {
@@ -160,7 +163,15 @@ impl Intake {
     pub(super) fn seal(mut self, head: &Envelope) -> (Bytes, Reservation) {
         let used = self.used(self.capacity, self.most);
         self.reservation.shrink_to(used);
-        (self.buffer.seal(head), self.reservation)
+        let record = self.buffer.seal(head);
+        let len = record.len() as u64;
+        if used <= 2 * len + SPARE {
+            return (record, self.reservation);
+        }
+        // A small task would keep all of the document in memory that it was in, also where its reservation is gone.
+        let record = Bytes::copy_from_slice(&record);
+        self.reservation.shrink_to(len + self.beside);
+        (record, self.reservation)
     }
 }
 
@@ -237,6 +248,20 @@ mod tests {
         }
         assert_eq!(intake.push(&[7]).unwrap_err().code, ProblemCode::TooLarge);
         assert_eq!(intake.len(), MAX);
+    }
+
+    #[test]
+    fn a_small_task_of_a_large_document_keeps_no_more_than_it_is() {
+        let (budget, pool) = budget(8 << 20);
+        let mut document = Intake::document(&budget, 2 << 20).unwrap();
+        document.push(&vec![b' '; 2 << 20]).unwrap();
+        document.keep(1_000_000..1_001_000, &Envelope::default());
+        let (record, reservation) = document.seal(&Envelope::default());
+        assert!(record.ends_with(&[b' '; 1000]));
+        assert!(pool.reserved() < 4096);
+        let kept = record.try_into_mut().unwrap().capacity();
+        assert!(kept < 4096, "{kept}");
+        drop(reservation);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
     door::Door,
     expect::expect,
     http1::{Connection, HEAD_TIMEOUT, Paced, Turn},
-    http2::Bounded,
+    http2::{Bounded, CONNECTION_WINDOW, WINDOW},
     meter::NO_ROUTE,
     openapi,
     options::FrontDoorOptions,
@@ -142,6 +142,8 @@ impl FrontDoor {
                     // Over HTTP/1.1 the stream is stricter.
                     .client_request_timeout(HEAD_TIMEOUT + Duration::from_secs(1))
                     .client_disconnect_timeout(LINGER)
+                    .h2_initial_window_size(WINDOW)
+                    .h2_initial_connection_window_size(CONNECTION_WINDOW)
                     .local_addr(address)
                     .on_connect_ext(|stream: &Paced<_>, data| stream.introduce(data))
                     .expect(fn_service(move |request| ready(expected(&door, request))))

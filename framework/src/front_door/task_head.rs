@@ -72,15 +72,19 @@ fn known_coding(value: &str) -> Option<Coding> {
 }
 
 fn text(headers: &HeaderMap, name: &HeaderName) -> Result<Option<String>, Problem> {
-    let Some(value) = headers.get(name) else { return Ok(None) };
+    let mut values = headers.get_all(name);
+    let Some(value) = values.next() else { return Ok(None) };
+    // W3C Trace Context, 3.3: several are one, with commas between them.
+    let rest = values.filter(|_| *name == STORED[1]);
+    let value = rest.fold(value.as_bytes().to_vec(), |all, more| [&all, more.as_bytes()].join(&b','));
     if value.len() > LONGEST_VALUE {
         return Err(Problem::new(
             ProblemCode::InvalidHeader,
             format!("{name} is longer than {LONGEST_VALUE} bytes"),
         ));
     }
-    match std::str::from_utf8(value.as_bytes()) {
-        Ok(text) => Ok(Some(text.to_owned())),
+    match String::from_utf8(value) {
+        Ok(text) => Ok(Some(text)),
         Err(_) => Err(Problem::new(ProblemCode::InvalidHeader, format!("{name} is not UTF-8"))),
     }
 }

@@ -78,7 +78,6 @@ def problems(printed):
 
 
 def main():
-    # A connection may wait for the one before it.
     server = ThreadingHTTPServer(("127.0.0.1", 0), Flaky)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     found = list(problems(run(sys.argv[1:], server.server_port)))

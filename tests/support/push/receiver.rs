@@ -149,9 +149,9 @@ impl Desk {
     }
 }
 
-/// Returns when the other side is gone. It sends nothing before it is answered.
+/// Returns when the other side is gone.
 async fn hung_up(stream: &mut TcpStream) {
-    let _ = stream.read(&mut [0]).await;
+    while let Ok(1..) = stream.read(&mut [0_u8]).await {}
 }
 
 /// Reads a request to its end.

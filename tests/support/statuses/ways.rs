@@ -240,14 +240,16 @@ async fn cut_short(server: &Server, seen: &mut Statuses) -> Result<()> {
     let silent = raw(server, &format!("{}half", head("content-length: 10"))).await?;
     seen.must(&silent, 408, "body_timeout")?;
     let broken = raw(server, &format!("{}nonsense\r\n", head("transfer-encoding: chunked"))).await?;
-    seen.must(&broken, 400, "incomplete_body")
+    seen.must(&broken, 400, "incomplete_body")?;
+    let half_a_head = raw(server, "POST /v1/tasks/k HTTP/1.1\r\nhost: x\r\n").await?;
+    seen.must(&half_a_head, 408, "head_timeout")
 }
 
 /// Sends this, and reads the answer. What is refused early is kept open for a while, for its sender to read why.
 async fn raw(server: &Server, request: &str) -> Result<Answer> {
     let mut stream = TcpStream::connect(server.setup().front()).await?;
     stream.write_all(request.as_bytes()).await?;
-    timeout(WITHIN, Answer::read(&mut stream, "/v1/tasks/k")).await.context("no answer")?
+    timeout(WITHIN, Answer::read(&mut stream)).await.context("no answer")?
 }
 
 /// A partition whose worker has ended one task, and then stands still. Returns the setup of the server, which is killed, and the partition: its

@@ -71,6 +71,13 @@ impl Access {
         Ok(Some(caller))
     }
 
+    /// Looks whether the tokens have changed, for requests that go on for long: who has no token any more hears of it.
+    pub(super) fn look(&self) {
+        if let Some(file) = &self.file {
+            file.lock().unwrap_or_else(PoisonError::into_inner).tokens();
+        }
+    }
+
     fn caller(&self, headers: &HeaderMap) -> Result<Arc<Caller>, Problem> {
         let unauthorized = |detail| Err(Problem::new(ProblemCode::Unauthorized, detail));
         let mut given = headers.get_all(AUTHORIZATION);

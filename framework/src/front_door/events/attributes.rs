@@ -145,7 +145,7 @@ impl Attributes {
     /// What is known of an event that is refused.
     pub(super) fn refused<T>(self, key: Option<Bytes>, problem: Problem) -> Result<T, Box<Refused>> {
         let of_attributes = || key::checked(self.partition_key.or(self.subject)?).ok();
-        Err(Box::new(Refused { id: self.id, key: key.or_else(of_attributes), problem }))
+        Err(Box::new(Refused { id: self.id, key: key.or_else(of_attributes), problem, size: 0 }))
     }
 
     fn envelope(self, base: &Envelope) -> Envelope {

@@ -12,8 +12,9 @@ use super::{
     },
     Entry, Refused, Task,
     attributes::{LONGEST_ID, LONGEST_VALUE, PREFIX, TRACE, invalid},
-    json, members,
+    json, members, of_size,
 };
+
 use crate::memory::Reservation;
 use bytes::{Buf, Bytes};
 use bytestring::ByteString;
@@ -109,8 +110,9 @@ impl Document {
             Whole::Json(text) => json::task_of_part(&text[place.clone()], base, &self.budget)?,
             Whole::Protobuf(bytes) => self.protobuf_task(bytes.slice(place.clone()), base)?,
         };
+        let size = place.len() as u64;
         self.next += 1;
-        Ok(Some(entry))
+        Ok(Some(of_size(entry, size)))
     }
 
     /// Leaves the next task out, for this reason.
@@ -119,7 +121,7 @@ impl Document {
     }
 
     fn protobuf_task(&self, bytes: Bytes, base: &Envelope) -> Result<Entry, Problem> {
-        let refused = |id, key, problem| Ok(Err(Box::new(Refused { id, key, problem })));
+        let refused = |id, key, problem| Ok(Err(Box::new(Refused { id, key, problem, size: 0 })));
         let task = {
             // Its texts are copied, its payload is not.
             let _working = self.budget.reserve(bytes.len() as u64)?;
@@ -161,7 +163,8 @@ impl Whole {
 fn head(mut task: v1::Task, base: &Envelope) -> Result<(Bytes, Envelope, Bytes), Box<Refused>> {
     let id = |task: &v1::Task| (!task.id.is_empty()).then(|| task.id.clone());
     let key = key::checked(std::mem::take(&mut task.key));
-    let key = key.map_err(|problem| Refused { id: id(&task), key: None, problem }).map_err(Box::new)?;
+    let key =
+        key.map_err(|problem| Refused { id: id(&task), key: None, problem, size: 0 }).map_err(Box::new)?;
     let texts = [
         ("source", Some(&task.source)),
         ("type", task.r#type.as_ref()),
@@ -173,7 +176,7 @@ fn head(mut task: v1::Task, base: &Envelope) -> Result<(Bytes, Envelope, Bytes),
         texts.iter().find(|(_, text)| text.is_some_and(|text| text.len() > LONGEST_VALUE))
     {
         let problem = invalid(format!("{name} is longer than {LONGEST_VALUE} bytes"));
-        return Err(Box::new(Refused { id: id(&task), key: Some(key), problem }));
+        return Err(Box::new(Refused { id: id(&task), key: Some(key), problem, size: 0 }));
     }
     let own = TRACE.into_iter().zip([task.traceparent, task.tracestate]);
     let mut headers: Vec<_> =

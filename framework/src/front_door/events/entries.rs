@@ -25,11 +25,12 @@ impl Entries<'_> {
         }
     }
 
-    /// Leaves the next one out, for this reason.
-    pub(super) fn skip(&mut self, problem: Problem) {
+    /// Leaves the next one out, for this reason. `false`: that would not help, for it is left out already.
+    pub(super) fn skip(&mut self, problem: Problem) -> bool {
         match self {
             Self::Document(document) => document.skip(problem),
-            Self::Lines(lines) => lines.skip(problem),
+            Self::Lines(lines) => return lines.skip(problem),
         }
+        true
     }
 }

@@ -55,7 +55,7 @@ pub(super) fn task_of_part(text: &str, base: &Envelope, budget: &Budget) -> Resu
 fn finish(key: Bytes, head: Envelope, payload: Intake, data: &Data) -> Entry {
     match decoded(payload, data) {
         Ok(payload) => Ok(Box::new(Task { key, head, payload })),
-        Err(problem) => Err(Box::new(Refused { id: Some(head.id), key: Some(key), problem })),
+        Err(problem) => Err(Box::new(Refused { id: Some(head.id), key: Some(key), problem, size: 0 })),
     }
 }
 

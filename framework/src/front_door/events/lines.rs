@@ -8,7 +8,7 @@ use super::{
         problem::{Problem, ProblemCode},
         refuse::LINGER,
     },
-    Entry, json,
+    Entry, json, of_size,
 };
 use partita_proto::v1::Envelope;
 
@@ -70,10 +70,14 @@ impl<'a> Lines<'a> {
         }
     }
 
-    /// Leaves the task that is coming out, for this reason.
-    pub(super) fn skip(&mut self, problem: Problem) {
-        self.skipping = Some(problem);
-        self.line = None;
+    /// Leaves the task that is coming out, for this reason. `false`: it is being left out, or its bytes are not even decoded.
+    pub(super) fn skip(&mut self, problem: Problem) -> bool {
+        let is_new = self.skipping.is_none() && (self.complete || self.taken < self.decoded.piece().len());
+        if is_new {
+            self.skipping = Some(problem);
+            self.line = None;
+        }
+        is_new
     }
 
     /// Reads the rest and drops it, for a sender who hears no answer before.
@@ -98,7 +102,7 @@ impl<'a> Lines<'a> {
         } else {
             let mut document = Intake::document(&self.budget, len as u64)?;
             document.push(line)?;
-            Some(json::task(document, base))
+            Some(of_size(json::task(document, base), len as u64))
         };
         self.taken += len + 1;
         Ok(task)
@@ -150,7 +154,10 @@ impl<'a> Lines<'a> {
             self.complete = false;
             self.line.take()
         };
-        Ok(document.map(|document| json::task(document, base)))
+        Ok(document.map(|document| {
+            let size = document.len();
+            of_size(json::task(document, base), size)
+        }))
     }
 
     /// Begins a line.

@@ -39,12 +39,19 @@ struct Refused {
     /// Its key, where that could be read.
     key: Option<Bytes>,
     problem: Problem,
+    /// Its bytes, where its sender is still to be charged for them.
+    size: u64,
+}
+
+/// What is refused has come all the same.
+fn of_size(entry: Entry, size: u64) -> Entry {
+    entry.map_err(|refused| Box::new(Refused { size, ..*refused }))
 }
 
 impl From<Problem> for Box<Refused> {
     /// Nothing is known of it.
     fn from(problem: Problem) -> Self {
-        Self::new(Refused { id: None, key: None, problem })
+        Self::new(Refused { id: None, key: None, problem, size: 0 })
     }
 }
 

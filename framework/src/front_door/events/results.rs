@@ -238,7 +238,8 @@ impl Results {
 /// Whether the same task may be accepted later.
 fn is_for_later(code: ProblemCode) -> bool {
     matches!(code.status(), 409 | 429 | 500..)
-        || matches!(code, ProblemCode::BodyTimeout | ProblemCode::IncompleteBody)
+        // A request that has begun is not authorized any more once its token means something else: in another one it may be.
+        || matches!(code, ProblemCode::BodyTimeout | ProblemCode::IncompleteBody | ProblemCode::Unauthorized)
 }
 
 /// Texts and numbers can always be written to memory.

@@ -125,6 +125,8 @@ impl<'a> Store<'a> {
         let mut pinched = false;
         // Whoever is to take the answer, while there is too much of it.
         let mut reader = None;
+        // Since when there is no memory to go on with.
+        let mut waits = None;
         loop {
             let blocked = !self.results.give_out(false);
             if blocked {
@@ -158,11 +160,24 @@ impl<'a> Store<'a> {
                     pinched = false;
                 }
                 next = entries.next(&self.base), if may_read => match self.take_some(next, &mut entries) {
-                    Ok(is_more) => ended = !is_more,
+                    Ok(is_more) => (ended, waits) = (!is_more, None),
                     Err(problem) if problem.code == ProblemCode::OutOfMemoryBudget => {
                         pinched = !self.running.is_empty();
-                        if !pinched {
-                            entries.skip(problem);
+                        if pinched {
+                            continue;
+                        }
+                        // Nothing of this request will give memory back. What cannot be left out, as a window that has no room, is
+                        // waited for.
+                        if entries.skip(problem.clone()) {
+                            continue;
+                        }
+                        let since = *waits.get_or_insert_with(Instant::now);
+                        if since.elapsed() > self.door.body_timeout || self.door.is_draining() {
+                            let place = self.results.place();
+                            self.refuse(place, None, &problem);
+                            ended = true;
+                        } else {
+                            pause(IDLE).await;
                         }
                     }
                     Err(problem) => {
@@ -224,7 +239,11 @@ impl<'a> Store<'a> {
                 }
             },
             Err(refused) => {
-                let Refused { id, key, problem } = *refused;
+                let Refused { id, key, problem, size } = *refused;
+                if let Some(caller) = self.caller.as_ref().filter(|_| size > 0) {
+                    // A document's are not slowed down: what comes next waits.
+                    self.is_ahead = caller.charge_task(size, true).unwrap_or(true);
+                }
                 self.refuse(place, id.as_deref(), &problem);
                 match &key {
                     Some(key) => self.failed.insert(key, &self.door.budget),
@@ -242,7 +261,7 @@ impl<'a> Store<'a> {
         let checked = self.check(&mut task, partition, is_document);
         let Task { key, head, payload } = *task;
         if let Err(problem) = checked {
-            return Err(Box::new(Refused { id: id_of(head.id), key: Some(key), problem }));
+            return Err(Box::new(Refused { id: id_of(head.id), key: Some(key), problem, size: 0 }));
         }
         let own = self.idempotency.as_deref().map(|name| (name, place));
         let name = idempotency::of_event(&key, &head, own);
@@ -257,14 +276,15 @@ impl<'a> Store<'a> {
     }
 
     fn check(&mut self, task: &mut Task, partition: Partition, is_document: bool) -> Result<(), Problem> {
-        if self.failed.contains(&task.key) {
-            return Err(earlier_failed());
-        }
         let door = self.door;
         if let Some(caller) = &self.caller {
+            door.access.look();
             // Also what is refused came. A document is in memory as a whole: what is beyond its sender's rate does not wait there.
             self.is_ahead = caller.charge_task(task.payload.len(), !is_document)?;
             caller.may_use(&task.key)?;
+        }
+        if self.failed.contains(&task.key) {
+            return Err(earlier_failed());
         }
         if task.payload.len() > door.max_task {
             return Err(too_large(door.max_task));

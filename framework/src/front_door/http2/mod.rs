@@ -19,7 +19,12 @@ use std::{
 use streams::{MOST_HEADERS, MOST_STREAMS, Streams};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What all headers of a connection's open requests may take; more has to be reserved.
+/// What may come of one request's body before the server reads it, and of all bodies of a connection (the h2 crate, as actix-http makes it,
+/// would take 1 and 2 MiB, whatever lies unread).
+pub(super) const WINDOW: u32 = 256 << 10;
+pub(super) const CONNECTION_WINDOW: u32 = 384 << 10;
+
+/// What all headers of a connection's open requests, and what lies unread of their bodies, may take; more has to be reserved.
 const FREE: u64 = 512 << 10;
 
 const MAX_CONCURRENT_STREAMS: u16 = 3;
@@ -83,7 +88,7 @@ impl Watch {
 
     /// Reserves what headers take, before they are looked at.
     fn cover(&mut self) -> Result<(), &'static str> {
-        let needed = self.streams.taken.saturating_sub(FREE);
+        let needed = (self.streams.taken + self.streams.unread).saturating_sub(FREE);
         let reserved = self.reservation.as_ref().map_or(0, Reservation::bytes);
         let Some(more) = needed.checked_sub(reserved).filter(|more| *more > 0) else {
             match &mut self.reservation {
@@ -96,7 +101,7 @@ impl Watch {
             Some(reservation) => self.budget.grow(reservation, more),
             none => self.budget.reserve(more).map(|reservation| *none = Some(reservation)),
         };
-        covered.map_err(|_| "there is no memory for the headers of the open requests")
+        covered.map_err(|_| "there is no memory for the headers of the open requests, or for what lies unread of their bodies")
     }
 
     fn sent(&mut self, bytes: &[u8]) {

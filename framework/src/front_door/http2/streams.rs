@@ -4,7 +4,8 @@ use super::{
     super::budget::HEADER,
     fields::Fields,
     frames::{
-        CONTINUATION, DATA, END_STREAM, Frame, HEAD, HEADERS, PADDED, PRIORITY, Part, RST_STREAM, count_off,
+        CONTINUATION, DATA, END_STREAM, Frame, HEAD, HEADERS, PADDED, PRIORITY, Part, RST_STREAM,
+        WINDOW_UPDATE, count_off,
     },
 };
 use std::collections::HashMap;
@@ -15,6 +16,8 @@ pub(super) const MOST_STREAMS: u32 = 128;
 pub(super) const MOST_HEADERS: u32 = 32_000;
 /// How far over the number of requests a peer may be: some take any number for granted until they have read it.
 const GRACE: usize = 8;
+/// What a frame of a body takes in the server beside its bytes, about.
+const FRAME: u64 = 256;
 /// What belongs to a header block beside its headers: padding and a priority.
 const BESIDE: usize = 512;
 
@@ -24,7 +27,11 @@ pub(super) struct Streams {
     open: HashMap<u32, u64>,
     pub(super) taken: u64,
     /// What those take that the peer has just given up: until the server has seen it they are there.
-    given_up: u64,
+    given_up: [u64; 2],
+    /// What frames of bodies take that may lie unread: of each request, and together. The server opens the connection's window again once
+    /// it has read half of what that takes.
+    bodies: HashMap<u32, u64>,
+    pub(super) unread: u64,
     last: u32,
     /// The header block that is coming: whose, how long it is so far, and what is in it.
     block_of: u32,
@@ -72,7 +79,15 @@ impl Streams {
                 }
             }
             CONTINUATION => self.headers = frame.length,
-            RST_STREAM => self.given_up += self.open.remove(&frame.stream).unwrap_or(0),
+            RST_STREAM => {
+                self.given_up[0] += self.open.remove(&frame.stream).unwrap_or(0);
+                self.given_up[1] += self.bodies.remove(&frame.stream).unwrap_or(0);
+            }
+            DATA if self.open.contains_key(&frame.stream) => {
+                let takes = frame.length as u64 + FRAME;
+                *self.bodies.entry(frame.stream).or_default() += takes;
+                self.unread += takes;
+            }
             _ => {}
         }
         if matches!(frame.kind, HEADERS | CONTINUATION) {
@@ -90,6 +105,10 @@ impl Streams {
 
     /// The server sends a frame.
     pub(super) fn sent(&mut self, frame: Frame) {
+        if frame.kind == WINDOW_UPDATE && frame.stream == 0 {
+            self.bodies.clear();
+            (self.unread, self.given_up[1]) = (0, 0);
+        }
         let ends = match frame.kind {
             DATA | HEADERS => frame.flags & END_STREAM != 0,
             kind => kind == RST_STREAM,
@@ -101,11 +120,14 @@ impl Streams {
 
     fn ended(&mut self, stream: u32) {
         self.taken -= self.open.remove(&stream).unwrap_or(0);
+        self.unread -= self.bodies.remove(&stream).unwrap_or(0);
     }
 
     /// The server has seen what was received.
     pub(super) fn seen(&mut self) {
-        self.taken -= std::mem::take(&mut self.given_up);
+        let [headers, bodies] = std::mem::take(&mut self.given_up);
+        self.taken -= headers;
+        self.unread -= bodies;
     }
 }
 
@@ -138,6 +160,40 @@ mod tests {
             streams.seen();
             prop_assert_eq!((streams.open.len(), streams.taken), (0, 0));
         }
+
+        /// However bodies come, are read and end, nothing that has ended counts.
+        #[test]
+        fn what_lies_unread_counts_until_the_window_opens(steps in prop::collection::vec((0..6_u32, 0..5_u8), 1..500)) {
+            let mut streams = Streams::default();
+            for (number, step) in steps {
+                let stream = 2 * number + 1;
+                match step {
+                    0 => drop(streams.received(Part::Head(frame(HEADERS, 4, streams.last + 2, 0)))),
+                    1 => drop(streams.received(Part::Head(frame(RST_STREAM, 0, stream, 4)))),
+                    2 => streams.sent(frame(HEADERS, 4 | END_STREAM, stream, 0)),
+                    3 => streams.sent(frame(WINDOW_UPDATE, 0, 0, 4)),
+                    _ => drop(streams.received(Part::Head(frame(DATA, 0, stream, 1)))),
+                }
+                prop_assert_eq!(streams.unread, streams.bodies.values().sum::<u64>() + streams.given_up[1]);
+            }
+            streams.seen();
+            streams.sent(frame(WINDOW_UPDATE, 0, 0, 4));
+            prop_assert_eq!(streams.unread, 0);
+        }
+    }
+
+    #[test]
+    fn frames_of_nothing_cost_something() {
+        let mut streams = Streams::default();
+        streams.received(Part::Head(frame(HEADERS, 4, 1, 0))).unwrap();
+        for _ in 0..1000 {
+            streams.received(Part::Head(frame(DATA, 0, 1, 0))).unwrap();
+        }
+        assert_eq!(streams.unread, 1000 * FRAME);
+        streams.sent(frame(WINDOW_UPDATE, 0, 1, 4));
+        assert_eq!(streams.unread, 1000 * FRAME, "of one request");
+        streams.sent(frame(WINDOW_UPDATE, 0, 0, 4));
+        assert_eq!(streams.unread, 0);
     }
 
     #[test]
