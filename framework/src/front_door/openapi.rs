@@ -70,6 +70,7 @@ const OF_ANY_BODY: &[ProblemCode] = &[
     ProblemCode::WindowTooLarge,
     ProblemCode::Unauthorized,
     ProblemCode::Forbidden,
+    ProblemCode::HeadTimeout,
     ProblemCode::BodyTimeout,
     ProblemCode::IdempotencyKeyInFlight,
     ProblemCode::IdempotencyKeyReused,

@@ -105,6 +105,11 @@ impl Framing {
         Taken { empty, request: at }
     }
 
+    /// Whether nothing of it has come.
+    pub(super) fn is_before(&self) -> bool {
+        self.at == At::Before
+    }
+
     /// Whether all of it was read.
     pub(super) fn is_over(&self) -> bool {
         self.at == At::Over

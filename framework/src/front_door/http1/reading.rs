@@ -81,7 +81,8 @@ impl Reading {
 
     /// When a head has to be whole, or a body whose request is answered.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        let is_timed = self.framing.is_in_head() || (self.has_begun && !self.framing.is_over());
+        let is_coming = self.framing.is_before() || self.framing.is_in_head();
+        let is_timed = is_coming || (self.has_begun && !self.framing.is_over());
         self.since.filter(|_| is_timed).map(|since| since + HEAD_TIMEOUT)
     }
 }
@@ -134,6 +135,22 @@ mod tests {
             assert_eq!((reading.deadline(), reading.head_memory()), (None, 0));
             reading.end();
         }
+    }
+
+    #[test]
+    fn the_first_head_has_its_time_from_the_beginning_on_and_a_later_one_from_its_first_byte() {
+        let began = Instant::now();
+        let mut reading = Reading::new(began);
+        assert_eq!((reading.deadline(), reading.is_in_head()), (Some(began + HEAD_TIMEOUT), false));
+        let later = began + Duration::from_secs(3);
+        reading.read(b"\r\nGET", later);
+        assert_eq!((reading.deadline(), reading.is_in_head()), (Some(began + HEAD_TIMEOUT), true));
+        reading.read(b" / HTTP/1.1\r\n\r\n", later);
+        reading.begin();
+        reading.end();
+        assert_eq!(reading.deadline(), None, "an idle connection has another");
+        reading.read(b"G", later);
+        assert_eq!(reading.deadline(), Some(later + HEAD_TIMEOUT));
     }
 
     #[test]

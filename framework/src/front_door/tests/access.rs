@@ -297,5 +297,34 @@ fn a_token_that_is_taken_away_ends_the_lines_it_began() {
     lines.send("0\r\n\r\n");
     let answer = lines.response().json();
     assert_eq!(answer["results"][1]["code"], "unauthorized", "{answer}");
-    assert_eq!((answer["accepted"].as_u64(), answer["rejected"].as_u64()), (Some(1), Some(1)));
+    assert_eq!((answer["accepted"].as_u64(), answer["retry"].as_u64()), (Some(1), Some(1)));
+}
+
+/// Also where nobody else sends anything.
+#[test]
+fn a_token_that_is_taken_away_is_noticed_by_the_lines_it_began() {
+    let guarded = guarded(&[entry("old", "old", "")]);
+    let mut lines = guarded.door.connect();
+    lines.send(format!("POST /v1/tasks HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nAccept: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n{}\r\n", bearer("old")));
+    std::fs::write(guarded.file.path(), "").unwrap();
+    let (mut answer, began) = (Vec::new(), Instant::now());
+    while !String::from_utf8_lossy(&answer).contains("unauthorized") {
+        assert!(began.elapsed() < Duration::from_secs(20));
+        let line = format!("{}\n", event("k"));
+        lines.send(format!("{:x}\r\n{line}\r\n", line.len()));
+        if answer.is_empty() {
+            assert_eq!(lines.head().status, 202);
+        }
+        lines.chunk(&mut answer).unwrap();
+    }
+}
+
+#[test]
+fn what_is_refused_of_a_batch_costs_what_came() {
+    let guarded = guarded(&[entry("slow", "s", "bytes_per_second = 10000")]);
+    let headers = format!("{}Content-Type: application/cloudevents-batch+json\r\n", bearer("s"));
+    let nonsense = format!("[\"{}\"]", "x".repeat(50_000));
+    let refused = send(&guarded.door, "POST", "/v1/tasks", &headers, &nonsense).json();
+    assert_eq!(refused["rejected"], 1, "{refused}");
+    is(&guarded.door.post("k", &bearer("s"), b"x"), 429, "rate_limited");
 }

@@ -182,6 +182,52 @@ fn a_batch_answers_each_in_its_place_and_nothing_overtakes_what_was_refused() {
 }
 
 #[test]
+fn a_short_answer_has_what_was_not_accepted_and_the_counts() {
+    let door = Setup::default().start();
+    let all = [event("1", "a", 1.into()), json!({"id": "2"}), event("3", "b", 3.into()), json!(7)];
+    for (headers, body) in [(BATCH, json!(all).to_string()), (LINES, lines(all.clone()))] {
+        let response = post(&door, &format!("{headers}Prefer: respond-async, return=minimal\r\n"), body);
+        assert_eq!(response.header("preference-applied"), Some("return=minimal"));
+        let answer = response.json();
+        let indices: Vec<_> = answer["results"].as_array().unwrap().iter().map(|one| &one["index"]).collect();
+        assert_eq!(indices, [1, 3], "{answer}");
+        assert_eq!((&answer["accepted"], &answer["rejected"]), (&json!(2), &json!(2)));
+    }
+    let minimal = format!("{LINES}Accept: application/x-ndjson\r\nPrefer: return=minimal\r\n");
+    let response = post(&door, &minimal, lines(all.clone()));
+    let text = String::from_utf8(response.body).unwrap();
+    let (last, failures) =
+        text.lines().collect::<Vec<_>>().split_last().map(|(a, b)| (a.to_string(), b.len())).unwrap();
+    assert_eq!((&last[..], failures), (r#"{"accepted":2,"retry":0,"rejected":2}"#, 2));
+    let none = post(&door, &format!("{BATCH}Prefer: return=minimal\r\n"), "[]");
+    assert_eq!(none.json(), json!({"results": [], "accepted": 0, "retry": 0, "rejected": 0}));
+    assert!(post(&door, BATCH, json!(all).to_string()).json()["results"][1].get("index").is_none());
+}
+
+/// What holds the memory is of others: nobody on the same thread waits for it, and it ends.
+#[test]
+fn lines_whose_window_finds_no_memory_hold_nobody_up() {
+    let (threads, body_timeout) = (Some(1), Duration::from_millis(800));
+    let config = FrontDoorConfig { threads, body_timeout, ..Setup::default().config };
+    let door = Setup { config, pool: 2_000_000, keep: false, ..Setup::default() }.start();
+    let mut encoder = zstd::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(21).unwrap();
+    encoder.write_all(lines([event("1", "k", "x".into())]).as_bytes()).unwrap();
+    let body = encoder.finish().unwrap();
+    let mut connection = door.connect();
+    let began = Instant::now();
+    send(&mut connection, &format!("{LINES}Content-Encoding: zstd\r\n"), body);
+    while !connection.has_answer(Duration::from_millis(50)) {
+        let asked = Instant::now();
+        assert_eq!(door.post("neighbour", "", b"x").status, 202);
+        assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(20), "it never ends");
+    }
+    assert_eq!(results(&connection.response()), ["retry out_of_memory_budget"]);
+    door.await_idle_pool();
+}
+
+#[test]
 fn a_document_that_cannot_be_parsed_is_400_and_nothing_of_it_is_stored() {
     let door = Setup::default().start();
     let whole = json!([event("1", "a", 1.into())]).to_string();
