@@ -2,7 +2,7 @@
 //!
 //! [`GroupMember`] decides about assignment, epochs, commits and shutdown; [`FlowControl`] about pausing; [`Admission`]
 //! about taking a task, [`Backlog`] about partitions that are behind; [`retry`] about failed attempts; [`Parking`] about keys that are parked; [`Sequence`] about gaps in a
-//! partition; [`Rate`] about callers that come too often; [`RequestState`] about requests that come again; [`Retention`] about tasks that the log may soon delete.
+//! partition; [`Rate`] about callers that come too often; [`RequestState`] about requests that come again, [`InSync`] about whether what is not found is not there; [`Retention`] about tasks that the log may soon delete.
 
 mod action;
 mod admission;
@@ -12,6 +12,7 @@ mod breaker;
 mod commit;
 mod event;
 mod ids;
+mod in_sync;
 mod lease;
 mod member;
 mod offset_tracker;
@@ -31,6 +32,7 @@ pub use breaker::{Breaker, BreakerPolicy, Ruling};
 pub use commit::CommitSchedule;
 pub use event::Event;
 pub use ids::{CommitId, Epoch, Intent, Offset, Partition};
+pub use in_sync::InSync;
 pub use lease::{Beat, Contact, Lease};
 pub use member::{GroupMember, MemberConfig, PartitionState, PartitionView};
 pub use offset_tracker::{ImpossibleEnd, OffsetTracker};

@@ -195,6 +195,13 @@ pub(super) fn retention(config: &KafkaConfig, max_task: u64) -> Option<Retention
     (!settings.is_empty()).then_some(retention)
 }
 
+/// How many replicas of the task topic have to be in sync for a record to be shown to readers. `None` where this user may not read that, or no
+/// broker answers.
+pub(super) fn min_in_sync(config: &KafkaConfig, max_task: u64) -> Option<usize> {
+    let settings = settings(&client(config, max_task).ok()?, &ResourceSpecifier::Topic(&config.topic));
+    settings.iter().find(|(setting, _)| setting == "min.insync.replicas")?.1.parse().ok()
+}
+
 /// The session and the heartbeat interval of `group.protocol=consumer`, as the brokers' settings have them: for a group that has no
 /// settings of its own. `None` where this user may not read them, or no broker answers.
 pub(super) fn group_times(config: &KafkaConfig, max_task: u64) -> Option<(Duration, Duration)> {

@@ -7,6 +7,7 @@
 
 use super::{
     admin::parking_topic,
+    headers::header,
     producer::PARKED_HEADER,
     requests::{CLAIM_HEADER, claim_id},
     settings::{Role, client_config},
@@ -25,7 +26,7 @@ use rdkafka::{
     TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::KafkaError,
-    message::{BorrowedMessage, Headers, Message},
+    message::{BorrowedMessage, Message},
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -93,6 +94,12 @@ impl Lookup {
     /// Where the record of a claim is.
     pub(super) fn find_claim(&self, sought: Sought) -> BoxFuture<'static, Result<Option<Offset>, ReadError>> {
         self.ask(move |reader, is_unwanted| reader.find(sought, is_unwanted))
+    }
+
+    /// How many replicas of the task topic have to be in sync; where that may not be read, more than there can be.
+    pub(super) fn min_in_sync(&self) -> BoxFuture<'static, Result<usize, ReadError>> {
+        let (config, max_task) = (self.config.clone(), self.max_task);
+        self.ask(move |_, _| Ok(super::admin::min_in_sync(&config, max_task).unwrap_or(usize::MAX)))
     }
 
     /// Has the thread look. `look` is told whether nobody waits any more.
@@ -369,10 +376,6 @@ impl Reader {
         self.at = (!page.at_end).then_some((partition, page.next));
         Ok(page)
     }
-}
-
-fn header<'m>(message: &'m BorrowedMessage<'_>, name: &str) -> Option<&'m [u8]> {
-    message.headers()?.iter().find(|header| header.key == name)?.value
 }
 
 fn record(message: &BorrowedMessage<'_>, read: JournalRead) -> JournalRecord {

@@ -4,7 +4,7 @@
 //! `requests` makes appends idempotent;
 //! `watch` tells both whether the cluster and the topic are what they must be, `settings` is the one table of librdkafka's
 //! properties. `disowned` knows of which records librdkafka's word that they were not written does not hold. What speaks to librdkafka's C API
-//! directly is in `native` (the group consumer), `lend` (records handed over without a copy), `reports` (what became of them), `topic_id`
+//! directly is in `native` (the group consumer), `lend` (records handed over without a copy), `reports` (what became of them), `headers`, `topic_id`
 //! and `native_config`.
 
 pub mod admin;
@@ -12,6 +12,7 @@ mod client;
 mod consumer;
 mod delivery;
 mod disowned;
+mod headers;
 mod lend;
 mod lookup;
 mod native;

@@ -11,7 +11,7 @@ use super::{
     requests::{Append, Requests, release},
     settings::{Role, client_config},
     spawn,
-    watch::{Identity, Standing, Trouble, Watch},
+    watch::{Identity, Replicas, Standing, Trouble, Watch},
     writers::Writers,
 };
 use crate::log::{
@@ -72,6 +72,7 @@ pub(super) struct Shared {
     alarmed: Arc<AtomicBool>,
     alarm: Sender<()>,
     identity: Identity,
+    pub(super) replicas: Replicas,
     closing: AtomicBool,
     stop: AtomicBool,
 }
@@ -111,6 +112,7 @@ impl KafkaLog {
             alarmed,
             alarm,
             identity,
+            replicas: watch.replicas(),
             closing: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });

@@ -8,14 +8,15 @@ use super::{
     topic_id,
 };
 use crate::{Error, config::KafkaConfig};
-use partita_core::{Offset, Partition, Retention};
+use partita_core::{InSync, Offset, Partition, Retention};
 use rdkafka::{
     TopicPartitionList,
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
+    metadata::{Metadata, MetadataTopic},
 };
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -45,6 +46,42 @@ pub(super) enum Trouble {
 /// them it is the same topic, and none of them is content before it is known.
 pub(super) type Identity = Arc<OnceLock<String>>;
 
+/// How many replicas of the topic's partitions were in sync, as the watch has seen it.
+#[derive(Clone)]
+pub(super) struct Replicas {
+    began: Instant,
+    seen: Arc<Mutex<InSync>>,
+}
+
+impl Replicas {
+    fn new() -> Self {
+        Self { began: Instant::now(), seen: Arc::default() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, InSync> {
+        // No code that can panic runs under the lock.
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a partition has had so many in sync for this long.
+    pub(super) fn have_been_in_sync(&self, partition: Partition, least: usize, time: Duration) -> bool {
+        let since = self.began.elapsed().checked_sub(time);
+        since.is_some_and(|since| self.lock().has_had(partition, least, since))
+    }
+
+    fn see(&self, found: Option<&MetadataTopic>) {
+        let (now, mut seen) = (self.began.elapsed(), self.lock());
+        match found {
+            Some(topic) => {
+                let mut partitions: Vec<_> = topic.partitions().iter().collect();
+                partitions.sort_unstable_by_key(|one| one.id());
+                seen.seen(now, partitions.into_iter().map(|one| one.isr().len()));
+            }
+            None => seen.lost(),
+        }
+    }
+}
+
 /// A client that only asks questions.
 pub(super) struct Watch {
     config: KafkaConfig,
@@ -53,6 +90,7 @@ pub(super) struct Watch {
     verified: bool,
     identity: Identity,
     identity_asked: Option<Instant>,
+    replicas: Replicas,
 }
 
 /// The context of a consumer that is in no group.
@@ -82,12 +120,18 @@ impl Watch {
             verified: false,
             identity,
             identity_asked: None,
+            replicas: Replicas::new(),
         })
     }
 
     /// The client, for further questions.
     pub(super) fn client(&self) -> Arc<BaseConsumer<NoGroup>> {
         self.client.clone()
+    }
+
+    /// How many replicas are in sync, as it is seen here.
+    pub(super) fn replicas(&self) -> Replicas {
+        self.replicas.clone()
     }
 
     /// The topic's id, once it is known.
@@ -140,11 +184,12 @@ impl Watch {
 
     fn partition_count(&self) -> Result<(), Trouble> {
         let topic = &self.config.topic;
-        let metadata = self
-            .client
-            .fetch_metadata(Some(topic), PROBE_TIMEOUT)
-            .map_err(|error| Trouble::Away(unreachable(&self.config, &error)))?;
-        let Some(found) = metadata.topics().iter().find(|found| found.name() == topic) else {
+        let answer = self.client.fetch_metadata(Some(topic), PROBE_TIMEOUT);
+        let topics = answer.as_ref().ok().map_or(&[][..], Metadata::topics);
+        let found = topics.iter().find(|found| found.name() == topic);
+        self.replicas.see(found);
+        answer.as_ref().map_err(|error| Trouble::Away(unreachable(&self.config, error)))?;
+        let Some(found) = found else {
             return Err(Trouble::Away(format!("the brokers' answer does not speak of topic {topic}")));
         };
         match found.error().map(RDKafkaErrorCode::from) {

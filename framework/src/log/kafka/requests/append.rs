@@ -6,7 +6,7 @@ use super::{
         lookup::{Lookup, Sought},
         producer::{Record, Shared},
     },
-    Requests, note, refused,
+    Requests, SHOWN_WITHIN, note, refused,
 };
 use crate::log::{AppendError, Idempotency, IdempotencyKey, NewRecord, NotWritten, Receipt};
 use partita_core::{ClaimId, Offset, Partition, RequestClaim, RequestNote, RequestVerdict};
@@ -157,10 +157,25 @@ impl Append {
         let search = self.lookup.find_claim(sought);
         let found = tokio::time::timeout(SEARCH_WITHIN, search).await.map_err(|_| in_flight())?;
         let found = found.map_err(|error| refused(NotWritten::Away, error.to_string()))?;
-        if let Some(offset) = found {
-            self.tell(RequestNote::Stored(claim.digest, offset));
+        match found {
+            Some(offset) => self.tell(RequestNote::Stored(claim.digest, offset)),
+            None => self.is_not_hidden().await?,
         }
         Ok(found)
+    }
+
+    /// Whether a record that was not found is not there. While too few replicas are in sync, the last ones are not shown.
+    async fn is_not_hidden(&self) -> Result<(), AppendError> {
+        let least = self.lookup.min_in_sync().await;
+        let least = least.map_err(|error| refused(NotWritten::Away, error.to_string()))?;
+        if self.shared.replicas.have_been_in_sync(self.partition, least, SHOWN_WITHIN) {
+            return Ok(());
+        }
+        let reason = format!(
+            "whether this request was stored before cannot be said before partition {} has had min.insync.replicas in sync for {SHOWN_WITHIN:?}; try again",
+            self.partition
+        );
+        Err(refused(NotWritten::InFlight, reason))
     }
 
     fn repeated(&self, offset: Offset) -> Receipt {

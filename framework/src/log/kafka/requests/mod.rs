@@ -28,8 +28,11 @@ use tokio::sync::watch;
 
 /// From a claim to the append under it.
 const CLAIM_TIME: Duration = Duration::from_secs(10);
-/// Between the end of an append's time and the certainty that its record does not come any more.
-const MARGIN: Duration = Duration::from_secs(20);
+/// Between the end of an append's time and the certainty that its record is shown to readers, or does not come any more.
+const MARGIN: Duration = Duration::from_secs(60);
+/// What of that it may take until a record is shown that is there: a replica that stands still holds it back until it does not count as
+/// in sync any more, `replica.lag.time.max.ms` (30 s) and half of that again later.
+const SHOWN_WITHIN: Duration = Duration::from_secs(45);
 /// How long a request waits for the journal to be read before it is refused.
 const READ_WITHIN: Duration = Duration::from_secs(10);
 
