@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! free -> claimed -> stored            claimed, silent for long -> its record is looked for -> stored, or claimed anew
-//!              \-> released -> free
+//!              \-> released -> free    claimed anew, released -> the first one's record is looked for again
 //! ```
 
 use crate::Offset;
@@ -49,8 +49,9 @@ pub enum RequestState {
     /// Nobody has stored it, and nobody is about to.
     #[default]
     Free,
-    /// Somebody may be storing it.
-    Claimed(RequestClaim),
+    /// Somebody may be storing it, perhaps in the place of a claim whose record was not found. Where the second is released, the first is looked
+    /// for again: a log that does not show its last records yet may have it all the same.
+    Claimed(RequestClaim, Option<RequestClaim>),
     /// It is stored at this offset.
     Stored(RequestDigest, Offset),
 }
@@ -96,27 +97,29 @@ impl RequestState {
             // The first place stands, whoever found it.
             (Self::Stored(digest, offset), _) => Self::Stored(digest, offset),
             (_, RequestNote::Stored(digest, offset)) => Self::Stored(digest, offset),
-            (Self::Free, RequestNote::Claimed(claim, _)) => Self::Claimed(claim),
-            (Self::Claimed(held), RequestNote::Claimed(claim, replaces)) if replaces == Some(held.id) => {
-                Self::Claimed(claim)
+            (Self::Free, RequestNote::Claimed(claim, _)) => Self::Claimed(claim, None),
+            (Self::Claimed(held, _), RequestNote::Claimed(claim, replaces)) if replaces == Some(held.id) => {
+                Self::Claimed(claim, Some(held))
             }
-            (Self::Claimed(held), RequestNote::Claimed(..)) => Self::Claimed(held),
-            (Self::Claimed(held), RequestNote::Released(id)) if held.id == id => Self::Free,
+            (state @ Self::Claimed(..), RequestNote::Claimed(..)) => state,
+            (Self::Claimed(held, before), RequestNote::Released(id)) if held.id == id => {
+                before.map_or(Self::Free, |before| Self::Claimed(before, None))
+            }
             (state, RequestNote::Released(_)) => state,
         }
     }
 
     /// Whether this claim may go on to append.
     pub fn is_held_by(&self, id: ClaimId) -> bool {
-        matches!(self, Self::Claimed(held) if held.id == id)
+        matches!(self, Self::Claimed(held, _) if held.id == id)
     }
 
     /// What is to be done about a request with this payload. `known_for`: since a claim was read.
     pub fn judge(&self, digest: RequestDigest, known_for: Duration, times: &RequestTimes) -> RequestVerdict {
         match *self {
             Self::Free => RequestVerdict::Claim,
-            Self::Claimed(_) if known_for < times.settled_after() => RequestVerdict::InFlight,
-            Self::Claimed(claim) => RequestVerdict::Look(claim),
+            Self::Claimed(..) if known_for < times.settled_after() => RequestVerdict::InFlight,
+            Self::Claimed(claim, _) => RequestVerdict::Look(claim),
             Self::Stored(stored, offset) if stored == digest => RequestVerdict::Repeated(offset),
             Self::Stored(..) => RequestVerdict::Reused,
         }

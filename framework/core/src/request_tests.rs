@@ -36,6 +36,8 @@ enum Step {
     Crash {
         door: usize,
     },
+    /// The log shows its readers nothing new from now on, and soon takes nothing either; or it does both again.
+    Freeze(bool),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -47,6 +49,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         14 => (any::<prop::sample::Index>(), prop_oneof![3 => Just(0_u64), 1 => 0..31_u64, 1 => Just(30)], prop::bool::weighted(0.2), prop::bool::weighted(0.7))
             .prop_map(|(attempt, delay, lost, heard)| Step::Go { attempt: attempt.index(1 << 20), delay, lost, heard }),
         1 => door.prop_map(|door| Step::Crash { door }),
+        1 => any::<bool>().prop_map(Step::Freeze),
     ];
     prop::collection::vec(step, 1..200)
 }
@@ -86,6 +89,9 @@ struct World {
     now: Duration,
     journal: Vec<RequestNote>,
     log: Vec<(ClaimId, u8)>,
+    /// Since when the log shows nothing new, and how much it shows.
+    frozen: Option<(Duration, usize)>,
+    refused: Vec<ClaimId>,
     under_way: Vec<(Duration, Write)>,
     doors: [Door; DOORS],
     attempts: Vec<Attempt>,
@@ -107,9 +113,21 @@ impl World {
         while self.under_way.first().is_some_and(|(at, _)| *at <= now) {
             match self.under_way.remove(0).1 {
                 Write::Note(note) => self.journal.push(note),
+                // A frozen log takes what comes for a while, as long as it does not know that too few have it.
+                Write::Task(claim, _)
+                    if self.frozen.is_some_and(|(since, _)| now >= since + TIMES.margin) =>
+                {
+                    self.refused.push(claim);
+                }
                 Write::Task(claim, digest) => self.log.push((claim, digest)),
             }
         }
+    }
+
+    /// Where a claim's record is, as far as readers can see.
+    fn find(&self, id: ClaimId) -> Option<Offset> {
+        let shown = self.frozen.map_or(self.log.len(), |(_, shown)| shown);
+        self.log[..shown].iter().position(|(claim, _)| *claim == id).map(|offset| Offset(offset as u64))
     }
 
     fn read(&mut self, door: usize, count: usize) {
@@ -132,15 +150,15 @@ impl World {
             Phase::Asked => match state.judge([digest; 16], self.now - since, &TIMES) {
                 RequestVerdict::Claim => next = self.claim(digest, None, delay, lost),
                 RequestVerdict::InFlight => {}
-                RequestVerdict::Look(held) => {
-                    match self.log.iter().position(|(claim, _)| *claim == held.id) {
-                        Some(offset) => {
-                            let note = RequestNote::Stored(held.digest, Offset(offset as u64));
-                            self.write(Write::Note(note), delay, lost);
-                        }
-                        None => next = self.claim(digest, Some(held.id), delay, lost),
+                RequestVerdict::Look(held) => match self.find(held.id) {
+                    // What was not found may be there: who looks has to see that the log shows what it has.
+                    None if self.frozen.is_some() => {}
+                    Some(offset) => {
+                        let note = RequestNote::Stored(held.digest, offset);
+                        self.write(Write::Note(note), delay, lost);
                     }
-                }
+                    None => next = self.claim(digest, Some(held.id), delay, lost),
+                },
                 RequestVerdict::Repeated(offset) => {
                     self.told.push((digest, offset));
                     next = Phase::Over;
@@ -156,9 +174,12 @@ impl World {
                 next = Phase::Appending(id, self.now + TIMES.append);
             }
             Phase::Claiming(..) => {}
-            Phase::Appending(id, until) => match self.log.iter().position(|(claim, _)| *claim == id) {
+            Phase::Appending(id, _) if heard && self.refused.contains(&id) => {
+                self.write(Write::Note(RequestNote::Released(id)), delay, lost);
+                next = Phase::Over;
+            }
+            Phase::Appending(id, until) => match self.find(id) {
                 Some(offset) if heard => {
-                    let offset = Offset(offset as u64);
                     self.told.push((digest, offset));
                     self.write(Write::Note(RequestNote::Stored([digest; 16], offset)), delay, lost);
                     next = Phase::Over;
@@ -196,6 +217,8 @@ proptest! {
                     world.go(index, delay, lost, heard);
                 }
                 Step::Go { .. } => {}
+                Step::Freeze(true) => _ = world.frozen.get_or_insert((world.now, world.log.len())),
+                Step::Freeze(false) => world.frozen = None,
                 Step::Crash { door } => {
                     world.doors[door] = Door::default();
                     world.doors[door].since = world.now;
@@ -209,6 +232,21 @@ proptest! {
             }
         }
     }
+}
+
+/// Who was deceived about a claim does not free its request: it is looked for again.
+#[test]
+fn a_claim_in_anothers_place_that_is_released_gives_the_place_back() {
+    let claim = |id| RequestClaim { id: ClaimId(id), digest: [0; 16], from: Offset(0), at_ms: 0 };
+    let (first, second) = (claim(1), claim(2));
+    let state = RequestState::Free
+        .after(RequestNote::Claimed(first, None))
+        .after(RequestNote::Claimed(second, Some(first.id)));
+    assert_eq!(state, RequestState::Claimed(second, Some(first)));
+    let state = state.after(RequestNote::Released(second.id));
+    assert_eq!(state.judge([0; 16], TIMES.settled_after(), &TIMES), RequestVerdict::Look(first));
+    assert_eq!(state.after(RequestNote::Released(second.id)), state);
+    assert_eq!(state.after(RequestNote::Released(first.id)), RequestState::Free);
 }
 
 /// The simulation stores something, and through every way there is.

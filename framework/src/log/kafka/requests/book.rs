@@ -143,7 +143,11 @@ impl Book {
         let state = known.state.after(note);
         if state != known.state {
             self.index.remember(key, state_to_bytes(&state));
-            self.note_time(key, &state, now);
+            match (note, &state) {
+                // It has been known for long, or nothing would have been claimed in its place.
+                (RequestNote::Released(_), RequestState::Claimed(..)) => _ = self.since.remove(&key),
+                _ => self.note_time(key, &state, now),
+            }
         }
         let idle = match note {
             RequestNote::Claimed(claim, _) => {
@@ -172,7 +176,7 @@ impl Book {
 
     fn note_time(&mut self, key: IdempotencyKey, state: &RequestState, now: Instant) {
         match state {
-            RequestState::Claimed(_) => {
+            RequestState::Claimed(..) => {
                 self.since.insert(key, now);
                 self.lately.push_back((now, key));
             }

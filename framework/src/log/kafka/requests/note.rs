@@ -60,12 +60,16 @@ pub(super) fn state_to_bytes(state: &RequestState) -> Value {
     let mut bytes = Value::new();
     match state {
         RequestState::Free => bytes.push(FREE),
-        RequestState::Claimed(RequestClaim { id, digest, from, at_ms }) => {
+        RequestState::Claimed(claim, before) => {
             bytes.push(CLAIMED);
-            bytes.extend_from_slice(digest);
-            bytes.extend_from_slice(&from.0.to_be_bytes());
-            bytes.extend_from_slice(&id.0.to_be_bytes());
-            bytes.extend_from_slice(&at_ms.to_be_bytes());
+            for RequestClaim { id, digest, from, at_ms } in
+                [Some(claim), before.as_ref()].into_iter().flatten()
+            {
+                bytes.extend_from_slice(digest);
+                bytes.extend_from_slice(&from.0.to_be_bytes());
+                bytes.extend_from_slice(&id.0.to_be_bytes());
+                bytes.extend_from_slice(&at_ms.to_be_bytes());
+            }
         }
         RequestState::Stored(digest, offset) => {
             bytes.push(STORED);
@@ -79,22 +83,33 @@ pub(super) fn state_to_bytes(state: &RequestState) -> Value {
 /// What `state_to_bytes` wrote.
 pub(super) fn state_from_bytes(bytes: &[u8]) -> Option<RequestState> {
     let (kind, rest) = bytes.split_first()?;
-    if *kind == FREE {
-        return rest.is_empty().then_some(RequestState::Free);
-    }
-    let (digest, rest): (&RequestDigest, _) = rest.split_first_chunk()?;
-    let (offset, rest) = rest.split_first_chunk()?;
-    let offset = Offset(u64::from_be_bytes(*offset));
     match *kind {
-        STORED if rest.is_empty() => Some(RequestState::Stored(*digest, offset)),
+        FREE => rest.is_empty().then_some(RequestState::Free),
         CLAIMED => {
-            let (id, rest) = rest.split_first_chunk()?;
-            let at_ms = i64::from_be_bytes(rest.try_into().ok()?);
-            let id = ClaimId(u128::from_be_bytes(*id));
-            Some(RequestState::Claimed(RequestClaim { id, digest: *digest, from: offset, at_ms }))
+            let (claim, rest) = claim_from_bytes(rest)?;
+            if rest.is_empty() {
+                return Some(RequestState::Claimed(claim, None));
+            }
+            let (before, rest) = claim_from_bytes(rest)?;
+            rest.is_empty().then_some(RequestState::Claimed(claim, Some(before)))
+        }
+        STORED => {
+            let (digest, rest): (&RequestDigest, _) = rest.split_first_chunk()?;
+            let offset = Offset(u64::from_be_bytes(rest.try_into().ok()?));
+            Some(RequestState::Stored(*digest, offset))
         }
         _ => None,
     }
+}
+
+fn claim_from_bytes(bytes: &[u8]) -> Option<(RequestClaim, &[u8])> {
+    let (digest, rest): (&RequestDigest, _) = bytes.split_first_chunk()?;
+    let (from, rest) = rest.split_first_chunk()?;
+    let (id, rest) = rest.split_first_chunk()?;
+    let (at_ms, rest) = rest.split_first_chunk()?;
+    let from = Offset(u64::from_be_bytes(*from));
+    let (id, at_ms) = (ClaimId(u128::from_be_bytes(*id)), i64::from_be_bytes(*at_ms));
+    Some((RequestClaim { id, digest: *digest, from, at_ms }, rest))
 }
 
 #[cfg(test)]
@@ -116,7 +131,7 @@ mod tests {
                 prop_assert_eq!(decode(&encode(note), at_ms), Some(note));
             }
             for state in
-                [RequestState::Free, RequestState::Claimed(claim), RequestState::Stored(digest, Offset(offset))]
+                [RequestState::Free, RequestState::Claimed(claim, replaces.map(|id| RequestClaim { id: ClaimId(id), ..claim })), RequestState::Stored(digest, Offset(offset))]
             {
                 prop_assert_eq!(state_from_bytes(&state_to_bytes(&state)), Some(state));
             }
