@@ -64,6 +64,7 @@ impl<W: Work> Runner<W> {
         let mut dropped = 0;
         for task in self.setup.parked.select(&selection) {
             self.obey()?;
+            self.ctx.attempt = task.cause.map_or(0, |cause| cause.attempts);
             self.close(&task.key, task.offset, Closing::Dropped, reason.clone()).await?;
             dropped += 1;
         }

@@ -1,6 +1,7 @@
 //! A request's body as it comes in: in pieces, with a limit on silence, and cut off when the process must end.
 
 use super::{
+    access::Caller,
     admission,
     problem::{Problem, ProblemCode},
 };
@@ -17,6 +18,7 @@ use futures_util::Stream;
 use std::{
     future::{Future, poll_fn},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -44,6 +46,8 @@ pub(super) struct RequestBody {
     polled_again: bool,
     watch: Option<Watch>,
     cut: CancellationToken,
+    /// Who is charged for what has come, if it ends here.
+    owed_by: Option<Arc<Caller>>,
 }
 
 /// What wakes a waiting body besides bytes. Made only for one that is really waited for.
@@ -74,12 +78,23 @@ impl RequestBody {
             polled_again: false,
             watch: None,
             cut: cut.clone(),
+            owed_by: None,
         }
     }
 
     /// It is refused where it comes slower than this, in bytes a second, once it was waited for [`GRACE`] altogether.
-    pub(super) fn at_least(self, rate: u64) -> Self {
-        Self { rate, ..self }
+    pub(super) fn at_least(mut self, rate: u64) -> Self {
+        self.rate = rate;
+        self
+    }
+
+    /// Its sender is charged for what has come, also where it hangs up in the middle, until that is settled in another way.
+    pub(super) fn owe(&mut self, caller: &Arc<Caller>) {
+        self.owed_by = Some(caller.clone());
+    }
+
+    pub(super) fn settle(&mut self) {
+        self.owed_by = None;
     }
 
     /// Its size as it is sent, where that is said beforehand.
@@ -182,8 +197,16 @@ impl RequestBody {
     }
 
     /// Gives the rest up, for whoever must keep it alive.
-    pub(super) fn into_payload(self) -> dev::Payload {
-        self.payload
+    pub(super) fn into_payload(mut self) -> dev::Payload {
+        std::mem::replace(&mut self.payload, dev::Payload::None)
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if let Some(caller) = self.owed_by.take() {
+            caller.charge(self.received);
+        }
     }
 }
 

@@ -90,8 +90,7 @@ fn post_task() -> Value {
               "schema": { "type": "string", "minLength": 1 } },
             header("Idempotency-Key", "Names the request, so that it may be sent again.", json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$" })),
             header("Partita-Type", "The name of the payload's type.", json!({ "type": "string", "maxLength": 512 })),
-            header("traceparent", "The W3C trace context.", json!({ "type": "string", "maxLength": 512 })),
-            header("X-Request-Id", "Echoed, or made.", json!({ "type": "string" })),
+            content_encoding(), traceparent(), tracestate(), request_id(),
         ],
         "requestBody": { "required": false, "content": { "*/*": {} } },
         "responses": responses(answer("202", "Stored", "Receipt"), &refused, true),
@@ -123,9 +122,12 @@ fn post_events() -> Value {
         };
         content.insert(media_type.to_owned(), schema);
     }
+    let mut of_many = receipt_headers();
+    of_many["Preference-Applied"] =
+        json!({ "description": "What of Prefer was heard", "schema": { "type": "string" } });
     let accepted = json!({ "202": {
         "description": "Of one event a receipt; of many their results, one for each, in order",
-        "headers": answer_headers(),
+        "headers": of_many,
         "content": {
             "application/json": { "schema": { "anyOf": [
                 { "$ref": "#/components/schemas/Receipt" }, { "$ref": "#/components/schemas/Results" },
@@ -139,6 +141,14 @@ fn post_events() -> Value {
         "description": "CloudEvents 1.0 in binary (`ce-` headers, any body), structured or batch mode; a CloudEvent a line; or a partita.v1.TaskBatch. Content-Encoding gzip or zstd applies to the whole body.",
         "parameters": [
             header("Idempotency-Key", "Names the request, where its events have no source and id.", json!({ "type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$" })),
+            attribute("specversion", "Binary mode: the version of CloudEvents. Where it is there, and the media type is none of CloudEvents', the body is the data.", json!({ "type": "string", "enum": ["1.0"] })),
+            attribute("id", "Binary mode: the event's id.", json!({ "type": "string", "minLength": 1 })),
+            attribute("source", "Binary mode: the event's source.", json!({ "type": "string", "minLength": 1 })),
+            attribute("type", "Binary mode: the event's type.", json!({ "type": "string", "minLength": 1 })),
+            attribute("partitionkey", "Binary mode: the key; else it is the subject.", json!({ "type": "string", "minLength": 1 })),
+            attribute("subject", "Binary mode: the subject.", json!({ "type": "string", "minLength": 1 })),
+            header("Prefer", "return=minimal: of many, only what was not accepted is answered, and the counts.", json!({ "type": "string" })),
+            content_encoding(), traceparent(), tracestate(), request_id(),
         ],
         "requestBody": { "required": true, "content": content },
         "responses": responses(accepted, &refused, true),
@@ -164,6 +174,28 @@ fn receipt() -> Value {
     })
 }
 
+/// An attribute of an event in binary mode.
+fn attribute(name: &str, description: &str, schema: Value) -> Value {
+    header(&format!("ce-{name}"), description, schema)
+}
+
+fn content_encoding() -> Value {
+    let schema = json!({ "type": "string", "enum": ["identity", "gzip", "zstd"] });
+    header("Content-Encoding", "How the body is compressed.", schema)
+}
+
+fn traceparent() -> Value {
+    header("traceparent", "The W3C trace context.", json!({ "type": "string", "maxLength": 512 }))
+}
+
+fn tracestate() -> Value {
+    header("tracestate", "The W3C trace context.", json!({ "type": "string", "maxLength": 512 }))
+}
+
+fn request_id() -> Value {
+    header("X-Request-Id", "Echoed, or made.", json!({ "type": "string" }))
+}
+
 fn header(name: &str, description: &str, schema: Value) -> Value {
     json!({ "name": name, "in": "header", "required": false, "description": description, "schema": schema })
 }
@@ -172,10 +204,21 @@ fn answer_headers() -> Value {
     json!({ "X-Request-Id": { "description": "The request's id", "schema": { "type": "string" } } })
 }
 
+/// Those of a task that was stored.
+fn receipt_headers() -> Value {
+    let mut headers = answer_headers();
+    let text = |description: &str| json!({ "description": description, "schema": { "type": "string" } });
+    headers["Idempotent-Replayed"] = text("true: it was stored before, and this is its receipt");
+    headers["RateLimit"] = text("What is left of the token's rates");
+    headers["RateLimit-Policy"] = text("The token's rates");
+    headers
+}
+
 fn answer(status: &str, description: &str, schema: &str) -> Value {
+    let headers = if schema == "Receipt" { receipt_headers() } else { answer_headers() };
     json!({ status: {
         "description": description,
-        "headers": answer_headers(),
+        "headers": headers,
         "content": { "application/json": { "schema": { "$ref": format!("#/components/schemas/{schema}") } } },
     } })
 }
@@ -198,6 +241,19 @@ fn responses(mut all: Value, refused: &[ProblemCode], stores: bool) -> Value {
         if codes.iter().any(|code| code.retry_after().is_some()) {
             headers["Retry-After"] =
                 json!({ "description": "Seconds", "schema": { "type": "integer", "minimum": 1 } });
+        }
+        let told = match status {
+            401 => &[("WWW-Authenticate", "The scheme: Bearer")][..],
+            405 => &[("Allow", "The methods")],
+            415 => &[("Accept", "The media types"), ("Accept-Encoding", "The codings")],
+            429 => &[
+                ("RateLimit", "What is left of the token's rates"),
+                ("RateLimit-Policy", "The token's rates"),
+            ],
+            _ => &[],
+        };
+        for (name, description) in told {
+            headers[*name] = json!({ "description": description, "schema": { "type": "string" } });
         }
         let schema = json!({ "allOf": [
             { "$ref": "#/components/schemas/Problem" },
@@ -225,6 +281,7 @@ fn schemas() -> Value {
         } },
         "Result": { "type": "object", "required": ["status", "id"], "properties": {
             "status": { "type": "string", "enum": ["accepted", "retry", "rejected"] },
+            "index": { "type": "integer", "minimum": 0, "description": "With Prefer: return=minimal, the entry's number from 0" },
             "id": { "type": ["string", "null"] }, "topic": text, "partition": place, "offset": place,
             "code": text, "detail": text,
         } },
@@ -239,13 +296,15 @@ fn schemas() -> Value {
             "description": "CloudEvents 1.0. The key is partitionkey, or, without that, subject. Instead of data it may have data_base64; and any other attribute.",
             "propertyNames": { "type": "string", "pattern": "^[a-z0-9]+$" },
             "additionalProperties": { "type": ["string", "boolean", "integer", "null"], "minimum": -2147483648_i64, "maximum": 2147483647 },
-            "required": ["specversion", "id", "source", "type", "partitionkey"],
+            "required": ["specversion", "id", "source", "type"],
+            "anyOf": [{ "required": ["partitionkey"] }, { "required": ["subject"] }],
             "properties": {
                 "specversion": { "type": "string", "enum": ["1.0"] },
                 "id": { "type": "string", "minLength": 1 },
                 "source": { "type": "string", "minLength": 1 },
                 "type": { "type": "string", "minLength": 1 },
                 "partitionkey": { "type": "string", "minLength": 1 },
+                "subject": { "type": "string", "minLength": 1 },
                 "datacontenttype": { "type": ["string", "null"], "minLength": 1 },
                 "time": { "type": ["string", "null"], "description": "RFC 3339; kept as it is." },
                 "data": { "type": ["object", "array", "string", "number", "boolean", "null"] },
@@ -262,6 +321,17 @@ fn schemas() -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As utoipa knows OpenAPI.
+    #[test]
+    fn the_page_is_what_others_take_for_a_description() {
+        let page: utoipa::openapi::OpenApi = serde_json::from_slice(&PAGE).unwrap();
+        let paths: Vec<_> = page.paths.paths.keys().map(String::as_str).collect();
+        assert_eq!(paths, ["/openapi.json", "/v1/tasks", "/v1/tasks/{key}"]);
+        let post = page.paths.paths["/v1/tasks"].post.as_ref().unwrap();
+        assert_eq!(post.operation_id.as_deref(), Some("postEvents"));
+        assert!(page.components.unwrap().schemas.contains_key("Problem"));
+    }
 
     #[test]
     fn every_code_is_described_and_the_page_is_the_document() {

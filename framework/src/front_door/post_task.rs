@@ -114,9 +114,13 @@ async fn accept(door: &Door, request: &HttpRequest, body: &mut RequestBody) -> R
     let task = Admitted::new(door, request.uri().path(), request.headers(), body.declared())?;
     let begun = door.begin(task.idempotency)?;
     let hash = begun.as_ref().map(|_| door.log.payload_hash());
-    task.caller.as_ref().map_or(Ok(()), |caller| caller.admit())?;
+    if let Some(caller) = &task.caller {
+        caller.admit()?;
+        body.owe(caller);
+    }
     let received = receive(body, task.coding, &task.head, &door.budget, door.max_task, hash).await;
     if let Some(caller) = &task.caller {
+        body.settle();
         caller.charge(received.as_ref().map_or_else(|_| body.received(), |received| received.size));
     }
     let received = received?;

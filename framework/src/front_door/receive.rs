@@ -7,7 +7,7 @@ use super::{
     decode::{Decode, OUTPUT, ZSTD_MEMORY, ZstdDecoder},
     decoded::{Decoded, Turn},
     intake::{Intake, too_large},
-    problem::Problem,
+    problem::{Problem, ProblemCode},
     task_head::Coding,
 };
 use crate::log::{PayloadDigest, PayloadHash};
@@ -76,6 +76,17 @@ fn encoded_limit(max_task: u64) -> u64 {
     max_task + max_task / 1024 + 4096
 }
 
+/// It would not fit if nothing else were in memory.
+fn no_room_for_its_window(memory: u64) -> Problem {
+    Problem::new(
+        ProblemCode::TooLarge,
+        format!(
+            "the zstd frame needs {memory} bytes of memory to be looked at, and memory.budget has no room for that beside the body: send it \
+             without compression, or with a smaller window (level 1, or --zstd=wlog=17)"
+        ),
+    )
+}
+
 async fn identity(
     body: &mut RequestBody,
     head: &Envelope,
@@ -137,6 +148,10 @@ async fn zstd(
         loop {
             if let Some(memory) = decoder.next_frame(&mut input)? {
                 let more = memory.saturating_sub(frame);
+                let all = working.bytes() + more + body.declared().unwrap_or(encoded);
+                if !budget.could_ever(all) {
+                    return Err(no_room_for_its_window(memory));
+                }
                 budget.grow(&mut working, more)?;
                 frame += more;
             }

@@ -40,7 +40,7 @@ pub struct ParkedTask {
     pub key: Bytes,
     /// The bytes of its record.
     pub bytes: u64,
-    /// Why it is parked: attempts, parked, undecodable, unknown_type; or behind, where an earlier task of its key is.
+    /// Why it is parked: attempts, parked, undecodable, unknown_type; gone, where its record is not in the journal any more; or behind, where an earlier task of its key is.
     pub cause: String,
     /// The last failure, for people; empty for a task that was never tried.
     pub reason: String,

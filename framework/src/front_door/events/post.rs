@@ -178,7 +178,8 @@ impl Ask {
 
 impl Ask {
     /// Charges what has come to its sender: the bytes of a task, or, where no task came of it, those of the body.
-    fn charge(&self, task: Option<u64>, body: &RequestBody) {
+    fn charge(&self, task: Option<u64>, body: &mut RequestBody) {
+        body.settle();
         if let Some(caller) = &self.caller {
             caller.charge(task.unwrap_or_else(|| body.received()));
         }
@@ -196,6 +197,9 @@ async fn accept(door: &Door, headers: &HeaderMap, body: &mut RequestBody) -> Res
     let ask = Ask::of(door, headers, body.declared())?;
     if let (Some(caller), Format::Binary | Format::Structured) = (&ask.caller, &ask.format) {
         caller.admit()?;
+    }
+    if let (Some(caller), false) = (&ask.caller, matches!(ask.format, Format::Lines)) {
+        body.owe(caller);
     }
     accept_as(door, ask, headers, body).await
 }
@@ -291,8 +295,10 @@ async fn many_of(
         Ok(document) => parse(document, move |document| Document::read(document, form)).await,
         Err(problem) => Err(problem),
     };
-    if document.is_err() {
-        ask.charge(None, body);
+    match &document {
+        // Each of its tasks is charged by itself.
+        Ok(_) => body.settle(),
+        Err(_) => ask.charge(None, body),
     }
     Ok(Accepted::many(ask, Some(document?)))
 }

@@ -320,6 +320,20 @@ fn a_token_that_is_taken_away_is_noticed_by_the_lines_it_began() {
 }
 
 #[test]
+fn who_hangs_up_in_the_middle_pays_for_what_came() {
+    let guarded = guarded(&[entry("slow", "s", "bytes_per_second = 10000")]);
+    let mut connection = guarded.door.connect();
+    let head = "POST /v1/tasks/k HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\nExpect: 100-continue\r\n";
+    connection.send(format!("{head}{}\r\n", bearer("s")));
+    connection.send(vec![b'x'; 50_000]);
+    std::thread::sleep(Duration::from_millis(300));
+    // With something unread, which is the interim answer, a connection is reset.
+    drop(connection);
+    guarded.door.await_idle_pool();
+    is(&guarded.door.post("k", &bearer("s"), b"x"), 429, "rate_limited");
+}
+
+#[test]
 fn what_is_refused_of_a_batch_costs_what_came() {
     let guarded = guarded(&[entry("slow", "s", "bytes_per_second = 10000")]);
     let headers = format!("{}Content-Type: application/cloudevents-batch+json\r\n", bearer("s"));
