@@ -12,9 +12,10 @@ mod send;
 mod verify;
 
 use crate::cli::ConfigArgs;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use http::{Address, Http};
 use indicatif::{ProgressBar, ProgressStyle};
+use partita::config::ConfigError;
 use payload::{Fill, Maker, Sizes};
 use report::Report;
 use send::{Plan, send_all};
@@ -100,14 +101,14 @@ pub(crate) fn run(args: Args) -> Result<ExitCode> {
 impl Args {
     fn check(&self) -> Result<()> {
         if self.clients == 0 || self.keys < self.clients {
-            bail!(
+            let why = format!(
                 "{} keys are too few for {} clients: each client needs a key of its own (raise --keys or lower --clients)",
-                self.keys,
-                self.clients
+                self.keys, self.clients
             );
+            return Err(ConfigError(why).into());
         }
         if self.rate.is_some_and(|rate| !(rate > 0.0 && rate.is_finite())) {
-            bail!("--rate must be above 0");
+            return Err(ConfigError("--rate must be above 0".into()).into());
         }
         Ok(())
     }

@@ -8,10 +8,11 @@ use std::{fmt::Write as _, io::Write as _, process::ExitCode};
 pub(super) fn run(args: &TokenArgs) -> anyhow::Result<ExitCode> {
     // 256 bits: nothing that could be guessed, so a plain hash of it gives nothing away.
     let token = format!("partita_{}", hex::encode(rand::random::<[u8; 32]>()));
+    let entry = entry(args, &token);
+    partita::front_door::check_tokens(&entry)?;
     let shown = format!(
         "# The token, for whoever is to use it. It is not stored anywhere.\n#   Authorization: Bearer {token}\n\
-         # Its entry for front_door.tokens_file:\n{}",
-        entry(args, &token)
+         # Its entry for front_door.tokens_file:\n{entry}"
     );
     std::io::stdout().lock().write_all(shown.as_bytes())?;
     Ok(ExitCode::SUCCESS)

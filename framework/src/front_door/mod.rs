@@ -38,7 +38,7 @@ mod task_head;
 mod tests;
 mod tls;
 
-pub use access::{Caller, Verb, may_read};
+pub use access::{Caller, Verb, check_tokens, may_read};
 pub use admission::{LogHealthNow, PartitionHealthOf};
 pub use options::{FrontDoorOptions, Routes};
 pub use problem::{Problem, ProblemCode};

@@ -4,6 +4,7 @@ use super::{
     super::stamp::{LOOK, Stamp},
     Caller, Grant, Hash, Verb,
 };
+use crate::config::ConfigError;
 use bytesize::ByteSize;
 use partita_core::Rate;
 use serde::Deserialize;
@@ -103,6 +104,11 @@ impl TokenFile {
             ),
         }
     }
+}
+
+/// Whether this could be in a file of tokens, or what is wrong with it.
+pub fn check_tokens(text: &str) -> Result<(), ConfigError> {
+    parse(text).map(drop).map_err(ConfigError)
 }
 
 fn parse(text: &str) -> Result<Vec<(Hash, Grant)>, String> {

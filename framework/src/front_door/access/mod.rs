@@ -7,6 +7,7 @@ mod caller;
 mod file;
 
 pub use caller::Caller;
+pub use file::check_tokens;
 
 use super::problem::{Problem, ProblemCode};
 use crate::{Error, config::ConfigError, config::FrontDoorConfig};

@@ -13,7 +13,8 @@ use super::{
     watch,
 };
 use crate::{Error, config::KafkaConfig};
-use partita_core::Retention;
+use futures_util::future::join_all;
+use partita_core::{Partition, Retention};
 use rdkafka::{
     admin::{AdminClient, AdminOptions, ConfigResource, ResourceSpecifier},
     metadata::{Metadata, MetadataBroker, MetadataTopic},
@@ -195,11 +196,26 @@ pub(super) fn retention(config: &KafkaConfig, max_task: u64) -> Option<Retention
     (!settings.is_empty()).then_some(retention)
 }
 
-/// How many replicas of the task topic have to be in sync for a record to be shown to readers. `None` where this user may not read that, or no
-/// broker answers.
-pub(super) fn min_in_sync(config: &KafkaConfig, max_task: u64) -> Option<usize> {
-    let settings = settings(&client(config, max_task).ok()?, &ResourceSpecifier::Topic(&config.topic));
-    settings.iter().find(|(setting, _)| setting == "min.insync.replicas")?.1.parse().ok()
+/// How many replicas of a partition have to be in sync for its records to be shown to readers, and how many of those that its leader counts as in
+/// sync answer now. `None` where no broker answers; without the right to read the topic's settings all replicas are needed.
+pub(super) fn needed_and_answering(
+    config: &KafkaConfig,
+    max_task: u64,
+    partition: Partition,
+) -> Option<(usize, usize)> {
+    let client = client(config, max_task).ok()?;
+    let metadata = client.inner().fetch_metadata(Some(&config.topic), TIMEOUT).ok()?;
+    let topic = find(&metadata, &config.topic)?;
+    let partition = topic.partitions().iter().find(|one| one.id() == partition.0 as i32)?;
+    let settings = settings(&client, &ResourceSpecifier::Topic(&config.topic));
+    let needed = settings.iter().find(|(setting, _)| setting == "min.insync.replicas");
+    let needed = needed.and_then(|(_, value)| value.parse().ok()).unwrap_or(partition.replicas().len());
+    // Each broker is asked itself. That it refuses to say is an answer, too.
+    let options = AdminOptions::new().request_timeout(Some(START_TIMEOUT));
+    let brokers: Vec<_> = partition.isr().iter().map(|id| ResourceSpecifier::Broker(*id)).collect();
+    let answers = brokers.iter().map(|broker| client.describe_configs([broker], &options));
+    let answers = block_on(join_all(answers));
+    Some((needed, answers.iter().filter(|answer| answer.is_ok()).count()))
 }
 
 /// The session and the heartbeat interval of `group.protocol=consumer`, as the brokers' settings have them: for a group that has no

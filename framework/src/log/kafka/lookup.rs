@@ -96,10 +96,16 @@ impl Lookup {
         self.ask(move |reader, is_unwanted| reader.find(sought, is_unwanted))
     }
 
-    /// How many replicas of the task topic have to be in sync; where that may not be read, more than there can be.
-    pub(super) fn min_in_sync(&self) -> BoxFuture<'static, Result<usize, ReadError>> {
+    /// What `admin::needed_and_answering` says.
+    pub(super) fn needed_and_answering(
+        &self,
+        partition: Partition,
+    ) -> BoxFuture<'static, Result<(usize, usize), ReadError>> {
         let (config, max_task) = (self.config.clone(), self.max_task);
-        self.ask(move |_, _| Ok(super::admin::min_in_sync(&config, max_task).unwrap_or(usize::MAX)))
+        self.ask(move |_, _| {
+            let said = super::admin::needed_and_answering(&config, max_task, partition);
+            said.ok_or_else(|| ReadError("no broker says which replicas are in sync".into()))
+        })
     }
 
     /// Has the thread look. `look` is told whether nobody waits any more.

@@ -22,6 +22,9 @@ const ROUNDS: usize = 8;
 /// How far beyond the time of a claim its record is looked for, by the brokers' clocks.
 const SLACK: Duration = Duration::from_secs(600);
 
+/// How long after a claim in another's place that one's record is looked for again.
+const AGAIN_AFTER: Duration = Duration::from_secs(3);
+
 /// How long a sender waits for such a search.
 const SEARCH_WITHIN: Duration = Duration::from_secs(120);
 
@@ -45,26 +48,49 @@ impl Append {
         };
         self.idempotency.key = self.requests().journal_key(topic_id, self.idempotency.key);
         for _ in 0..ROUNDS {
-            let replaces = match self.judge()? {
+            let cut_short = match self.judge()? {
                 RequestVerdict::Claim => None,
                 RequestVerdict::InFlight => return Err(in_flight()),
                 RequestVerdict::Repeated(offset) => return Ok(self.repeated(offset)),
                 RequestVerdict::Reused => return Err(reused()),
                 RequestVerdict::Look(claim) => match self.look(claim).await? {
-                    Some(offset) if claim.digest == self.idempotency.digest.0 => {
-                        return Ok(self.repeated(offset));
-                    }
-                    Some(_) => return Err(reused()),
-                    None => Some(claim.id),
+                    Some(offset) => return self.found(claim, offset),
+                    None => Some(claim),
                 },
             };
             let sent = Instant::now();
             let claim = self.requests().new_claim();
-            if self.claim(claim, replaces, sent).await? {
-                return self.append(claim, sent, record).await;
+            if !self.claim(claim, cut_short.map(|claim| claim.id), sent).await? {
+                continue;
             }
+            if let Some(cut_short) = cut_short
+                && let Some(offset) = self.look_again(cut_short, claim).await?
+            {
+                return self.found(cut_short, offset);
+            }
+            return self.append(claim, sent, record).await;
         }
         Err(in_flight())
+    }
+
+    /// The answer where the record of this claim is there.
+    fn found(&self, claim: RequestClaim, offset: Offset) -> Result<Receipt, AppendError> {
+        if claim.digest == self.idempotency.digest.0 { Ok(self.repeated(offset)) } else { Err(reused()) }
+    }
+
+    /// Looks once more for what was not found, now that `held` is held in its place: brokers that stood still and go on all at once show their last
+    /// records a moment after they take new ones.
+    async fn look_again(
+        &self,
+        cut_short: RequestClaim,
+        held: ClaimId,
+    ) -> Result<Option<Offset>, AppendError> {
+        tokio::time::sleep(AGAIN_AFTER).await;
+        let found = self.look(cut_short).await;
+        if found.is_err() {
+            self.tell(RequestNote::Released(held));
+        }
+        found
     }
 
     fn judge(&self) -> Result<RequestVerdict, AppendError> {
@@ -166,13 +192,15 @@ impl Append {
 
     /// Whether a record that was not found is not there. While too few replicas are in sync, the last ones are not shown.
     async fn is_not_hidden(&self) -> Result<(), AppendError> {
-        let least = self.lookup.min_in_sync().await;
-        let least = least.map_err(|error| refused(NotWritten::Away, error.to_string()))?;
-        if self.shared.replicas.have_been_in_sync(self.partition, least, SHOWN_WITHIN) {
+        let said = self.lookup.needed_and_answering(self.partition).await;
+        let (needed, answering) = said.map_err(|error| refused(NotWritten::Away, error.to_string()))?;
+        // What the leader counts as in sync may be of long ago where the brokers have no controller.
+        let replicas = &self.shared.replicas;
+        if answering >= needed && replicas.have_been_in_sync(self.partition, needed, SHOWN_WITHIN) {
             return Ok(());
         }
         let reason = format!(
-            "whether this request was stored before cannot be said before partition {} has had min.insync.replicas in sync for {SHOWN_WITHIN:?}; try again",
+            "whether this request was stored before cannot be said before min.insync.replicas of partition {} have been in sync for {SHOWN_WITHIN:?}, and answer; try again",
             self.partition
         );
         Err(refused(NotWritten::InFlight, reason))
