@@ -39,3 +39,28 @@ async fn what_insistent_clients_send_is_stored_once_whichever_door_is_killed_and
         server.is_sound().await.unwrap();
     }
 }
+
+/// While two of three brokers stand still, what the third has taken is shown to no reader, and whether it is there cannot be known.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_too_few_brokers_had_for_long_is_stored_once_when_they_come_back() {
+    let mut random = Random::from_env();
+    let kafka = Kafka::up(3).unwrap();
+    let setup = created(&kafka, PARTITIONS).await.set("log.kafka.append_timeout", "\"2s\"");
+    let server = setup.start().await.unwrap();
+    let insistent = Insistent { tasks: 1200, clients: 16, most: 20_000 };
+    let mut running = insistent.start(&[setup.front()], Random::new(random.bits()));
+    running.stored_at_least(400).await.unwrap();
+    for broker in [2, 3] {
+        kafka.fault(Fault::Pause, broker).unwrap();
+    }
+    // Longer than a claim is waited for.
+    tokio::time::sleep(Duration::from_secs(85)).await;
+    for broker in [2, 3] {
+        kafka.fault(Fault::Continue, broker).unwrap();
+    }
+    let stored = running.finish().await.unwrap();
+    committed_is_end(&kafka, PARTITIONS).await;
+    insistent::each_was_stored_once(&server.client(), &stored).await.unwrap();
+    insistent::all_are_known(&[setup.front()], &stored).await.unwrap();
+    server.is_sound().await.unwrap();
+}
