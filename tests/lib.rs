@@ -4,6 +4,6 @@ mod support;
 
 pub use support::{
     checkers, checkers_starts, client, clock, connections, disk, history, insistent, journal, kafka, ledger,
-    load, metrics, network, observe, payload, ports, preload, process, push, random, receipts, scenario,
-    server, size, stall, statuses, wait, ways_in,
+    load, metrics, network, observe, pace, payload, ports, preload, process, push, random, receipts,
+    scenario, server, size, stall, statuses, wait, ways_in,
 };

@@ -13,6 +13,7 @@ pub mod load;
 pub mod metrics;
 pub mod network;
 pub mod observe;
+pub mod pace;
 pub mod payload;
 pub mod ports;
 pub mod preload;

@@ -5,6 +5,7 @@ use partita_tests::{
     checkers::{self, Bounds},
     load::Load,
     observe::{self, Observer},
+    pace,
     random::Random,
     server::Setup,
     size,
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_or_reordered_when_the_process_is_killed_mid_load() {
+    let _busy = pace::busy().await;
     let mut random = Random::from_env();
     let setup = Setup::embedded();
     let short = Load { tasks: 800, keys: 60, clients: 12, sizes: 1_000..=300_000, ..Load::default() };

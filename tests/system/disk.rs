@@ -8,7 +8,7 @@ use partita_tests::{
     disk::Watch,
     load::Load,
     observe::{self, Observer},
-    payload,
+    pace, payload,
     random::Random,
     server::{Server, Setup},
     wait,
@@ -33,6 +33,7 @@ struct Trouble {
 /// A load in whose middle something is done to the disk, twice. Meanwhile tasks are refused and reads go on; afterwards it recovers
 /// by itself. The whole of it is judged.
 async fn with_a_load(trouble: Trouble) -> Result<()> {
+    let _busy = pace::busy().await;
     let mut random = Random::from_env();
     let setup = Setup::embedded().watched();
     let server = setup.start().await?;

@@ -1,6 +1,7 @@
 //! The one memory number holds when many largest tasks come at once.
 
 use partita_tests::{
+    pace,
     random::Random,
     scenario,
     server::Setup,
@@ -10,6 +11,7 @@ use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sixteen_clients_with_100_mb_each_stay_within_the_budget_while_small_tasks_flow() {
+    let _busy = pace::busy().await;
     let server = Setup::embedded().set("memory.budget", "\"512MiB\"").start().await.unwrap();
     let crowd = scenario::crowd(&server, 16, 4).await.unwrap();
     eprintln!("{crowd:?}");
@@ -22,6 +24,7 @@ async fn sixteen_clients_with_100_mb_each_stay_within_the_budget_while_small_tas
 
 #[tokio::test(flavor = "multi_thread")]
 async fn handlers_that_stand_still_on_768_partitions_leave_every_budget_kept() {
+    let _busy = pace::busy().await;
     for size in SIZES {
         let setup = Setup::embedded().set("log.embedded.partitions", "768");
         let stall = stall::through(&setup, 768, size, &mut Random::from_env()).await.unwrap();

@@ -63,8 +63,8 @@ pub enum RequestVerdict {
     Claim,
     /// Tell its sender to come again.
     InFlight,
-    /// Look in the log for the record of this claim. Where there is none, claim the request in its place.
-    Look(RequestClaim),
+    /// Look in the log for the record of this claim, and of the one in whose place it was made. Where there is none, claim the request in its place.
+    Look(RequestClaim, Option<RequestClaim>),
     /// Answer with its offset.
     Repeated(Offset),
     /// Refuse it: this name belongs to another payload.
@@ -119,7 +119,7 @@ impl RequestState {
         match *self {
             Self::Free => RequestVerdict::Claim,
             Self::Claimed(..) if known_for < times.settled_after() => RequestVerdict::InFlight,
-            Self::Claimed(claim, _) => RequestVerdict::Look(claim),
+            Self::Claimed(claim, before) => RequestVerdict::Look(claim, before),
             Self::Stored(stored, offset) if stored == digest => RequestVerdict::Repeated(offset),
             Self::Stored(..) => RequestVerdict::Reused,
         }

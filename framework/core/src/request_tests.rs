@@ -150,15 +150,17 @@ impl World {
             Phase::Asked => match state.judge([digest; 16], self.now - since, &TIMES) {
                 RequestVerdict::Claim => next = self.claim(digest, None, delay, lost),
                 RequestVerdict::InFlight => {}
-                RequestVerdict::Look(held) => match self.find(held.id) {
-                    // What was not found may be there: who looks has to see that the log shows what it has.
-                    None if self.frozen.is_some() => {}
-                    Some(offset) => {
-                        let note = RequestNote::Stored(held.digest, offset);
-                        self.write(Write::Note(note), delay, lost);
+                RequestVerdict::Look(held, before) => {
+                    match self.find(held.id).or_else(|| self.find(before?.id)) {
+                        // What was not found may be there: who looks has to see that the log shows what it has.
+                        None if self.frozen.is_some() => {}
+                        Some(offset) => {
+                            let note = RequestNote::Stored(held.digest, offset);
+                            self.write(Write::Note(note), delay, lost);
+                        }
+                        None => next = self.claim(digest, Some(held.id), delay, lost),
                     }
-                    None => next = self.claim(digest, Some(held.id), delay, lost),
-                },
+                }
                 RequestVerdict::Repeated(offset) => {
                     self.told.push((digest, offset));
                     next = Phase::Over;
@@ -243,8 +245,11 @@ fn a_claim_in_anothers_place_that_is_released_gives_the_place_back() {
         .after(RequestNote::Claimed(first, None))
         .after(RequestNote::Claimed(second, Some(first.id)));
     assert_eq!(state, RequestState::Claimed(second, Some(first)));
+    // Cut short itself, it is not the only one that is looked for.
+    let verdict = state.judge([0; 16], TIMES.settled_after(), &TIMES);
+    assert_eq!(verdict, RequestVerdict::Look(second, Some(first)));
     let state = state.after(RequestNote::Released(second.id));
-    assert_eq!(state.judge([0; 16], TIMES.settled_after(), &TIMES), RequestVerdict::Look(first));
+    assert_eq!(state.judge([0; 16], TIMES.settled_after(), &TIMES), RequestVerdict::Look(first, None));
     assert_eq!(state.after(RequestNote::Released(second.id)), state);
     assert_eq!(state.after(RequestNote::Released(first.id)), RequestState::Free);
 }

@@ -169,6 +169,9 @@ impl Intake {
             return (record, self.reservation);
         }
         // A small task would keep all of the document in memory that it was in, also where its reservation is gone.
+        if self.budget.grow(&mut self.reservation, len).is_err() {
+            return (record, self.reservation);
+        }
         let record = Bytes::copy_from_slice(&record);
         self.reservation.shrink_to(len + self.beside);
         (record, self.reservation)

@@ -124,6 +124,11 @@ async fn accept(door: &Door, request: &HttpRequest, body: &mut RequestBody) -> R
         caller.charge(received.as_ref().map_or_else(|_| body.received(), |received| received.size));
     }
     let received = received?;
+    if let Some(caller) = &task.caller {
+        // It may have taken long to come.
+        door.access.look();
+        caller.may_use(&task.key)?;
+    }
     let size = received.size;
     let receipt = append(door, task.partition, task.key, task.head, received, begun).await?;
     Ok(Accepted { receipt, size, caller: task.caller })

@@ -95,7 +95,7 @@ impl Document {
         let Some(place) = self.places.get(self.next) else { return Ok(None) };
         if let Some(problem) = self.skipping.take() {
             self.next += 1;
-            return Ok(Some(Err(problem.into())));
+            return Ok(Some(of_size(Err(problem.into()), place.len() as u64)));
         }
         // The document stays until the last of its tasks was taken out.
         if !self.budget.could_ever((self.whole.len() + place.len()) as u64 + ROOM) {
@@ -104,7 +104,7 @@ impl Document {
                 ProblemCode::BatchTooLarge,
                 "there is no memory for a task of this size beside its document; send it alone",
             );
-            return Ok(Some(Err(problem.into())));
+            return Ok(Some(of_size(Err(problem.into()), place.len() as u64)));
         }
         let entry = match &self.whole {
             Whole::Json(text) => json::task_of_part(&text[place.clone()], base, &self.budget)?,

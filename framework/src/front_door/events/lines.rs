@@ -28,6 +28,8 @@ pub(super) struct Lines<'a> {
     complete: bool,
     /// Why the line that is coming is left out.
     skipping: Option<Problem>,
+    /// How much of it was dropped.
+    skipped: u64,
     ended: bool,
 }
 
@@ -41,6 +43,7 @@ impl<'a> Lines<'a> {
             line: None,
             complete: false,
             skipping: None,
+            skipped: 0,
             ended: false,
         }
     }
@@ -75,7 +78,7 @@ impl<'a> Lines<'a> {
         let is_new = self.skipping.is_none() && (self.complete || self.taken < self.decoded.piece().len());
         if is_new {
             self.skipping = Some(problem);
-            self.line = None;
+            self.skipped = self.line.take().map_or(0, |line| line.len());
         }
         is_new
     }
@@ -113,7 +116,9 @@ impl<'a> Lines<'a> {
         let rest = &self.decoded.piece()[self.taken..];
         let end = memchr::memchr(b'\n', rest);
         let len = end.unwrap_or(rest.len());
-        if self.skipping.is_none() {
+        if self.skipping.is_some() {
+            self.skipped += len as u64;
+        } else {
             let line = match &mut self.line {
                 Some(line) => line,
                 none => none.insert(Intake::growing(&self.budget, &Envelope::default(), self.limit)?),
@@ -135,7 +140,7 @@ impl<'a> Lines<'a> {
     fn finish(&mut self, base: &Envelope) -> Result<Option<Entry>, Problem> {
         if let Some(problem) = self.skipping.take() {
             self.begin();
-            return Ok(Some(Err(problem.into())));
+            return Ok(Some(of_size(Err(problem.into()), std::mem::take(&mut self.skipped))));
         }
         let Some(line) = &self.line else {
             self.complete = false;

@@ -25,7 +25,7 @@ use super::{
     json,
     lines::Lines,
     outbox::{First, Outbox},
-    results::{Extent, Notation, Results},
+    results::{Answered, Notation, Results},
     store::Store,
 };
 use crate::{
@@ -126,7 +126,7 @@ pub(in super::super) struct Ask {
     /// What their envelopes have in common.
     base: Envelope,
     notation: Notation,
-    extent: Extent,
+    answered: Answered,
     /// The request's own name.
     idempotency: Option<String>,
     caller: Option<Arc<Caller>>,
@@ -168,7 +168,7 @@ impl Ask {
             coding,
             base,
             notation: notation(headers),
-            extent: extent(headers),
+            answered: answered(headers),
             idempotency,
             caller,
             room,
@@ -226,7 +226,7 @@ fn notation(headers: &HeaderMap) -> Notation {
 }
 
 /// Who prefers a short answer hears of what was not accepted only (RFC 7240, 4.2).
-fn extent(headers: &HeaderMap) -> Extent {
+fn answered(headers: &HeaderMap) -> Answered {
     let values = headers.get_all(PREFER).filter_map(|value| value.to_str().ok());
     let mut preferences = values.flat_map(|value| value.split(','));
     let is_minimal = |preference: &str| {
@@ -234,7 +234,7 @@ fn extent(headers: &HeaderMap) -> Extent {
         let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
         name.trim().eq_ignore_ascii_case("return") && value.trim().trim_matches('"') == "minimal"
     };
-    if preferences.any(is_minimal) { Extent::Failures } else { Extent::All }
+    if preferences.any(is_minimal) { Answered::Failures } else { Answered::All }
 }
 
 async fn binary(
@@ -278,6 +278,11 @@ async fn store_one(
     received: Received,
     begun: Option<Begun>,
 ) -> Result<Stored, Problem> {
+    if let Some(caller) = &ask.caller {
+        // It may have taken long to come.
+        door.access.look();
+        caller.may_use(&key)?;
+    }
     let partition = partition_of(&key, door.log.partitions());
     admission::admit(door.is_draining(), (door.log_health)(), (door.partition_health)(partition), true)?;
     let (task_id, size) = (head.id.clone(), received.size);
@@ -382,13 +387,13 @@ async fn store_many(
     let outbox = Outbox::default();
     // Dropped with this request, wherever that is: what stores for it ends by itself when nobody takes the answer any more.
     let reader = outbox.reader();
-    let extent = ask.extent;
+    let answered = ask.answered;
     actix_web::rt::spawn(store(door, ask, source, outbox, began, in_hand));
     let mut response = HttpResponse::new(StatusCode::ACCEPTED);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(X_REQUEST_ID.clone(), id.header());
-    if extent == Extent::Failures {
+    if answered == Answered::Failures {
         headers.insert(PREFERENCE_APPLIED, HeaderValue::from_static("return=minimal"));
     }
     if draining {
@@ -402,7 +407,7 @@ async fn store_many(
 
 async fn store(door: Arc<Door>, ask: Ask, source: Source, outbox: Outbox, began: Instant, in_hand: InHand) {
     let results =
-        Results::new(ask.notation, ask.extent, door.log.topic(), outbox.clone(), door.budget.clone());
+        Results::new(ask.notation, ask.answered, door.log.topic(), outbox.clone(), door.budget.clone());
     let limit = document_limit(&door, ask.format, ask.coding);
     let _room = ask.room;
     let store = Store::new(&door, ask.base, ask.idempotency, ask.caller, results);

@@ -27,7 +27,7 @@ pub(super) enum Notation {
 
 /// Which results are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Extent {
+pub(super) enum Answered {
     /// One for each entry.
     All,
     /// Those of the entries that were not accepted, each with its entry's number from 0; and the counts, also of lines.
@@ -59,7 +59,7 @@ pub(super) struct Results {
     topic: String,
     outbox: Outbox,
     budget: Budget,
-    extent: Extent,
+    answered: Answered,
     ordered: Ordered,
     counts: Counts,
 }
@@ -136,7 +136,7 @@ impl Ordered {
 impl Results {
     pub(super) fn new(
         notation: Notation,
-        extent: Extent,
+        answered: Answered,
         topic: &str,
         outbox: Outbox,
         budget: Budget,
@@ -145,7 +145,7 @@ impl Results {
             topic: topic.to_owned(),
             outbox,
             budget,
-            extent,
+            answered,
             ordered: Ordered { notation, first: 0, open: VecDeque::new(), text: Vec::new(), began: false },
             counts: Counts::default(),
         }
@@ -164,7 +164,7 @@ impl Results {
 
     pub(super) fn accepted(&mut self, place: u64, id: Option<&str>, receipt: Receipt) {
         self.counts.accepted += 1;
-        if self.extent == Extent::Failures {
+        if self.answered == Answered::Failures {
             return self.ordered.leave_out(place);
         }
         let Receipt { partition, offset, .. } = receipt;
@@ -183,7 +183,7 @@ impl Results {
             "rejected"
         };
         let (code, detail) = (problem.code.code(), &problem.detail[..]);
-        let index = (self.extent == Extent::Failures).then_some(place);
+        let index = (self.answered == Answered::Failures).then_some(place);
         self.ordered.set(place, &Refused { status, index, id, code, detail });
     }
 
@@ -217,11 +217,11 @@ impl Results {
         let Ordered { notation, mut text, began, .. } = self.ordered;
         let counts = format!(r#""accepted":{accepted},"retry":{retry},"rejected":{rejected}}}"#);
         // Writing to memory cannot fail.
-        let _ = match (notation, self.extent) {
+        let _ = match (notation, self.answered) {
             (Notation::Document, _) if began => write!(text, "],{counts}"),
             (Notation::Document, _) => write!(text, r#"{{"results":[],{counts}"#),
-            (Notation::Lines, Extent::Failures) => writeln!(text, "{{{counts}"),
-            (Notation::Lines, Extent::All) => Ok(()),
+            (Notation::Lines, Answered::Failures) => writeln!(text, "{{{counts}"),
+            (Notation::Lines, Answered::All) => Ok(()),
         };
         // What is left is small, and nobody else waits for its memory.
         let reservation = self.budget.reserve(text.len() as u64).ok();

@@ -164,11 +164,13 @@ impl<'a> Store<'a> {
                     Err(problem) if problem.code == ProblemCode::OutOfMemoryBudget => {
                         pinched = !self.running.is_empty();
                         if pinched {
+                            waits = None;
                             continue;
                         }
                         // Nothing of this request will give memory back. What cannot be left out, as a window that has no room, is
                         // waited for.
                         if entries.skip(problem.clone()) {
+                            waits = None;
                             continue;
                         }
                         let since = *waits.get_or_insert_with(Instant::now);
@@ -177,6 +179,7 @@ impl<'a> Store<'a> {
                             self.refuse(place, None, &problem);
                             ended = true;
                         } else {
+                            self.results.give_out(true);
                             pause(IDLE).await;
                         }
                     }

@@ -16,6 +16,10 @@ pub(super) const MOST_STREAMS: u32 = 128;
 pub(super) const MOST_HEADERS: u32 = 32_000;
 /// How far over the number of requests a peer may be: some take any number for granted until they have read it.
 const GRACE: usize = 8;
+/// A frame of a body with less than this is of next to nothing: flow control does not bound how many there are.
+const TINY: usize = 64;
+/// How many of those the open requests of a connection may have together.
+const MOST_TINY: u64 = 10_000;
 /// What a frame of a body takes in the server beside its bytes, about.
 const FRAME: u64 = 256;
 /// What belongs to a header block beside its headers: padding and a priority.
@@ -32,6 +36,9 @@ pub(super) struct Streams {
     /// it has read half of what that takes.
     bodies: HashMap<u32, u64>,
     pub(super) unread: u64,
+    /// How many frames of next to nothing they have, read or not: of each request, and together.
+    tiny_of: HashMap<u32, u64>,
+    tiny: u64,
     last: u32,
     /// The header block that is coming: whose, how long it is so far, and what is in it.
     block_of: u32,
@@ -82,11 +89,16 @@ impl Streams {
             RST_STREAM => {
                 self.given_up[0] += self.open.remove(&frame.stream).unwrap_or(0);
                 self.given_up[1] += self.bodies.remove(&frame.stream).unwrap_or(0);
+                self.tiny -= self.tiny_of.remove(&frame.stream).unwrap_or(0);
             }
             DATA if self.open.contains_key(&frame.stream) => {
                 let takes = frame.length as u64 + FRAME;
                 *self.bodies.entry(frame.stream).or_default() += takes;
                 self.unread += takes;
+                if frame.length < TINY && frame.flags & END_STREAM == 0 {
+                    *self.tiny_of.entry(frame.stream).or_default() += 1;
+                    self.tiny += 1;
+                }
             }
             _ => {}
         }
@@ -96,6 +108,9 @@ impl Streams {
         }
         if self.block > MOST_HEADERS as usize + BESIDE {
             return Err("the headers of a request are too large");
+        }
+        if self.tiny > MOST_TINY {
+            return Err("too many frames of next to nothing");
         }
         if self.open.len() > GRACE * MOST_STREAMS as usize {
             return Err("too many requests are open");
@@ -121,6 +136,7 @@ impl Streams {
     fn ended(&mut self, stream: u32) {
         self.taken -= self.open.remove(&stream).unwrap_or(0);
         self.unread -= self.bodies.remove(&stream).unwrap_or(0);
+        self.tiny -= self.tiny_of.remove(&stream).unwrap_or(0);
     }
 
     /// The server has seen what was received.
@@ -175,6 +191,7 @@ mod tests {
                     _ => drop(streams.received(Part::Head(frame(DATA, 0, stream, 1)))),
                 }
                 prop_assert_eq!(streams.unread, streams.bodies.values().sum::<u64>() + streams.given_up[1]);
+                prop_assert_eq!(streams.tiny, streams.tiny_of.values().sum::<u64>());
             }
             streams.seen();
             streams.sent(frame(WINDOW_UPDATE, 0, 0, 4));
@@ -194,6 +211,8 @@ mod tests {
         assert_eq!(streams.unread, 1000 * FRAME, "of one request");
         streams.sent(frame(WINDOW_UPDATE, 0, 0, 4));
         assert_eq!(streams.unread, 0);
+        // They may lie there all the same.
+        assert!((0..MOST_TINY).any(|_| streams.received(Part::Head(frame(DATA, 0, 1, 0))).is_err()));
     }
 
     #[test]

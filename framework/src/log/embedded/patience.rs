@@ -21,12 +21,19 @@ use std::{
 /// How often it is looked, where `append_timeout` is not short.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The replies that the writer owes while it is at a transaction.
+/// What the writer owes while it is at a transaction, or at its files.
 #[derive(Default)]
 pub(super) struct InHand {
-    owed: Mutex<Vec<Owed>>,
-    /// Some were answered before the writer could.
+    lent: Mutex<Lent>,
+    /// It takes too long.
     late: AtomicBool,
+}
+
+#[derive(Default)]
+struct Lent {
+    /// Since when the writer is at it.
+    began: Option<Instant>,
+    owed: Vec<Owed>,
 }
 
 struct Owed {
@@ -36,23 +43,30 @@ struct Owed {
 }
 
 impl InHand {
-    fn lock(&self) -> MutexGuard<'_, Vec<Owed>> {
+    fn lock(&self) -> MutexGuard<'_, Lent> {
         // No code that can panic runs under the lock.
-        self.owed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The writer begins a transaction: what these wait for is answered here if it takes too long.
+    /// The writer begins something that the disk may hold up: what these wait for is answered here if it takes too long.
     pub(super) fn lend<'a>(&self, ops: impl Iterator<Item = &'a mut Op>) {
-        self.lock().extend(ops.map(|op| match op {
-            Op::Write(write) => Owed { since: write.since, reply: Some(write.reply.take()) },
-            Op::Commit(_) => Owed { since: Instant::now(), reply: None },
+        let mut lent = self.lock();
+        let now = Instant::now();
+        lent.began = Some(now);
+        lent.owed.extend(ops.map(|op| match op {
+            Op::Write(write) => {
+                let reply = write.reply.is_owed().then(|| write.reply.take());
+                Owed { since: write.since, reply }
+            }
+            Op::Commit(_) => Owed { since: now, reply: None },
         }));
     }
 
     /// It has ended: the replies go back to the same ops, but for those that were answered.
     pub(super) fn give_back<'a>(&self, ops: impl Iterator<Item = &'a mut Op>) {
-        let mut owed = self.lock();
-        for (op, Owed { reply, .. }) in ops.zip(owed.drain(..)) {
+        let mut lent = self.lock();
+        lent.began = None;
+        for (op, Owed { reply, .. }) in ops.zip(lent.owed.drain(..)) {
             if let (Op::Write(write), Some(reply)) = (op, reply) {
                 write.reply = reply;
             }
@@ -70,18 +84,18 @@ impl InHand {
     /// Nobody is owed anything any more: what is dropped says that nobody knows.
     pub(super) fn clear(&self) {
         let owed = std::mem::take(&mut *self.lock());
+        self.late.store(false, Ordering::Release);
         drop(owed);
     }
 
     /// Takes the replies whose time is over.
     fn overdue(&self, began_before: Instant) -> Vec<Reply> {
-        let mut owed = self.lock();
-        let overdue = owed.iter_mut().filter(|owed| owed.since <= began_before);
-        let replies: Vec<_> = overdue.filter_map(|owed| owed.reply.take()).collect();
-        if !replies.is_empty() {
-            self.late.store(true, Ordering::Release);
+        let mut lent = self.lock();
+        if lent.began.is_some_and(|began| began <= began_before) && !self.late.swap(true, Ordering::AcqRel) {
+            tracing::error!("the embedded log's disk does not answer");
         }
-        replies
+        let overdue = lent.owed.iter_mut().filter(|owed| owed.since <= began_before);
+        overdue.filter_map(|owed| owed.reply.take()).collect()
     }
 }
 
@@ -119,9 +133,6 @@ impl Watch {
 
 fn answer_overdue(shared: &Shared, began_before: Instant, topic: &'static str) {
     let unknown = shared.in_hand.overdue(began_before);
-    if !unknown.is_empty() {
-        tracing::error!(tasks = unknown.len(), "the embedded log's disk does not answer");
-    }
     // Whoever waits behind a disk that stands still has as little to hope for, and is told for certain.
     let refusable = if shared.in_hand.is_late() { None } else { Some(began_before) };
     let not_written = shared.queue.take_back(refusable);
@@ -136,4 +147,6 @@ fn answer_overdue(shared: &Shared, began_before: Instant, topic: &'static str) {
     let unsure = |reply| (reply, Err(AppendError::Unknown { reason: reason() }));
     let certain = |reply| (reply, Err(refused(NotWritten::Away, reason())));
     Reply::send_all(unknown.into_iter().map(unsure).chain(not_written.into_iter().map(certain)));
+    // It may have been the last that somebody waits for who closes the log.
+    shared.note_drained();
 }

@@ -203,10 +203,7 @@ impl Writer<'_> {
         let (tail, next_chunk) = (self.tail.clone(), self.next_chunk);
         self.outcomes.clear();
         self.requests.begin();
-        let shared = self.shared;
-        shared.in_hand.lend(self.pending.iter_mut().map(|pending| &mut pending.op));
         let written = self.transaction(answers(&steps), |writer| writer.write(&steps));
-        shared.in_hand.give_back(self.pending.iter_mut().map(|pending| &mut pending.op));
         match written {
             Ok(()) => {
                 self.requests.committed();
@@ -222,6 +219,23 @@ impl Writer<'_> {
     }
 
     fn transaction(
+        &mut self,
+        synced: bool,
+        body: impl FnOnce(&mut Self) -> Result<(), Failed>,
+    ) -> Result<(), Failed> {
+        self.held_up(|writer| writer.transact(synced, body))
+    }
+
+    /// Does what the disk may hold up: whoever waits is answered in time.
+    fn held_up<T>(&mut self, work: impl FnOnce(&mut Self) -> T) -> T {
+        let in_hand = &self.shared.in_hand;
+        in_hand.lend(self.pending.iter_mut().map(|pending| &mut pending.op));
+        let done = work(self);
+        in_hand.give_back(self.pending.iter_mut().map(|pending| &mut pending.op));
+        done
+    }
+
+    fn transact(
         &mut self,
         synced: bool,
         body: impl FnOnce(&mut Self) -> Result<(), Failed>,
@@ -367,7 +381,7 @@ impl Writer<'_> {
                 self.delete_some(now);
             }
         }
-        self.requests.turn(self.tail.seq);
+        self.held_up(|writer| writer.requests.turn(writer.tail.seq));
         self.try_again(now);
     }
 

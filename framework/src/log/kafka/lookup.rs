@@ -57,6 +57,17 @@ pub(super) struct Lookup {
 /// What is to be looked up, and who is told.
 type Question = Box<dyn FnOnce(&mut Reader) + Send>;
 
+/// What a search for a claim's record has come to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Searched {
+    /// It is here.
+    Found(Offset),
+    /// It is not there: what the log took later is shown.
+    Absent,
+    /// It is not in front of this offset, which is as far as the log is shown.
+    NotYet(Offset),
+}
+
 /// A task's record that is looked for by the claim it was appended under.
 #[derive(Clone, Copy)]
 pub(super) struct Sought {
@@ -92,7 +103,7 @@ impl Lookup {
     }
 
     /// Where the record of a claim is.
-    pub(super) fn find_claim(&self, sought: Sought) -> BoxFuture<'static, Result<Option<Offset>, ReadError>> {
+    pub(super) fn find_claim(&self, sought: Sought) -> BoxFuture<'static, Result<Searched, ReadError>> {
         self.ask(move |reader, is_unwanted| reader.find(sought, is_unwanted))
     }
 
@@ -219,16 +230,17 @@ impl Reader {
     }
 
     /// Looks through the task topic for the record of a claim.
-    fn find(&mut self, sought: Sought, is_unwanted: &dyn Fn() -> bool) -> Result<Option<Offset>, ReadError> {
+    fn find(&mut self, sought: Sought, is_unwanted: &dyn Fn() -> bool) -> Result<Searched, ReadError> {
         let Sought { partition, from, since_ms, until_ms, claim } = sought;
         let extent = self.extent(partition, Some(until_ms)).map_err(unread)?;
         let since = self.extent(partition, Some(since_ms)).map_err(unread)?;
         // Whichever is later: nothing was appended to this partition under a name for long, perhaps.
         let since = since.at.unwrap_or(since.end).0;
         let (from, until) = (from.0.max(extent.first.0).max(since), extent.at.unwrap_or(extent.end).0);
+        let nothing = if extent.at.is_some() { Searched::Absent } else { Searched::NotYet(extent.end) };
         self.at = None;
         if from >= until {
-            return Ok(None);
+            return Ok(nothing);
         }
         let tasks = self.tasks.clone();
         self.assign(&tasks, partition, from)?;
@@ -242,10 +254,10 @@ impl Reader {
                     heard = Instant::now();
                     let offset = message.offset().max(0) as u64;
                     if header(&message, CLAIM_HEADER).and_then(claim_id) == Some(claim) {
-                        return Ok(Some(Offset(offset)));
+                        return Ok(Searched::Found(Offset(offset)));
                     }
                     if offset + 1 >= until {
-                        return Ok(None);
+                        return Ok(nothing);
                     }
                 }
                 // Of a question before.

@@ -44,6 +44,8 @@ pub struct KafkaLog {
     lookup: Lookup,
     /// On a thread of its own: a search may go through much.
     searches: Arc<Lookup>,
+    /// On another: what is searched once more is short, and waits for nobody.
+    searches_again: Arc<Lookup>,
     max_task: u64,
     /// Where an append that has to be negotiated goes on if its caller is in no runtime.
     runtime: Option<Handle>,
@@ -120,8 +122,10 @@ impl KafkaLog {
             let shared = shared.clone();
             move || shared.keep_watch(watch, &alarms)
         })?;
-        let (lookup, searches) = (Lookup::new(config, max_task), Arc::new(Lookup::new(config, max_task)));
-        Ok(Arc::new(Self { shared, lookup, searches, max_task, runtime: Handle::try_current().ok() }))
+        let lookup = || Lookup::new(config, max_task);
+        let (searches, searches_again) = (Arc::new(lookup()), Arc::new(lookup()));
+        let runtime = Handle::try_current().ok();
+        Ok(Arc::new(Self { shared, lookup: lookup(), searches, searches_again, max_task, runtime }))
     }
 
     /// Reads the journal of requests from now on, if there is one: not only from the first idempotent append on.
@@ -163,8 +167,9 @@ impl TaskLog for KafkaLog {
             return reply.send(Err(error));
         }
         self.read_requests();
-        let (shared, lookup) = (self.shared.clone(), self.searches.clone());
-        let append = Append { shared, lookup, partition, idempotency }.run(record);
+        let (shared, lookup, again) =
+            (self.shared.clone(), self.searches.clone(), self.searches_again.clone());
+        let append = Append { shared, lookup, again, partition, idempotency }.run(record);
         match Handle::try_current().ok().as_ref().or(self.runtime.as_ref()) {
             // It goes on where its caller is gone.
             Some(runtime) => drop(runtime.spawn(async move { reply.send(append.await) })),

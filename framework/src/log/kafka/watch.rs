@@ -65,8 +65,8 @@ impl Replicas {
 
     /// Whether a partition has had so many in sync for this long.
     pub(super) fn have_been_in_sync(&self, partition: Partition, least: usize, time: Duration) -> bool {
-        let since = self.began.elapsed().checked_sub(time);
-        since.is_some_and(|since| self.lock().has_had(partition, least, since))
+        let now = self.began.elapsed();
+        now.checked_sub(time).is_some_and(|since| self.lock().has_had(partition, least, since, now))
     }
 
     fn see(&self, found: Option<&MetadataTopic>) {

@@ -3,7 +3,7 @@
 use super::{
     super::{
         delivery::Target,
-        lookup::{Lookup, Sought},
+        lookup::{Lookup, Searched, Sought},
         producer::{Record, Shared},
     },
     Requests, SHOWN_WITHIN, note, refused,
@@ -32,8 +32,17 @@ const SEARCH_WITHIN: Duration = Duration::from_secs(120);
 pub(in super::super) struct Append {
     pub(in super::super) shared: Arc<Shared>,
     pub(in super::super) lookup: Arc<Lookup>,
+    /// For short searches, which must not wait behind long ones.
+    pub(in super::super) again: Arc<Lookup>,
     pub(in super::super) partition: Partition,
     pub(in super::super) idempotency: Idempotency,
+}
+
+/// What looking has come to.
+enum Looked {
+    Found(RequestClaim, Offset),
+    /// Nothing; and from where on to look again for what may not be shown yet.
+    Nothing([Option<RequestClaim>; 2]),
 }
 
 impl Append {
@@ -53,20 +62,20 @@ impl Append {
                 RequestVerdict::InFlight => return Err(in_flight()),
                 RequestVerdict::Repeated(offset) => return Ok(self.repeated(offset)),
                 RequestVerdict::Reused => return Err(reused()),
-                RequestVerdict::Look(claim) => match self.look(claim).await? {
-                    Some(offset) => return self.found(claim, offset),
-                    None => Some(claim),
+                RequestVerdict::Look(claim, before) => match self.look(claim, before).await? {
+                    Looked::Found(claim, offset) => return self.found(claim, offset),
+                    Looked::Nothing(further) => Some((claim.id, further)),
                 },
             };
             let sent = Instant::now();
             let claim = self.requests().new_claim();
-            if !self.claim(claim, cut_short.map(|claim| claim.id), sent).await? {
+            if !self.claim(claim, cut_short.map(|(id, _)| id), sent).await? {
                 continue;
             }
-            if let Some(cut_short) = cut_short
-                && let Some(offset) = self.look_again(cut_short, claim).await?
+            if let Some((_, further)) = cut_short
+                && let Some((found, offset)) = self.look_again(further, claim).await?
             {
-                return self.found(cut_short, offset);
+                return self.found(found, offset);
             }
             return self.append(claim, sent, record).await;
         }
@@ -75,22 +84,61 @@ impl Append {
 
     /// The answer where the record of this claim is there.
     fn found(&self, claim: RequestClaim, offset: Offset) -> Result<Receipt, AppendError> {
+        self.tell(RequestNote::Stored(claim.digest, offset));
         if claim.digest == self.idempotency.digest.0 { Ok(self.repeated(offset)) } else { Err(reused()) }
     }
 
-    /// Looks once more for what was not found, now that `held` is held in its place: brokers that stood still and go on all at once show their last
-    /// records a moment after they take new ones.
+    /// Looks in the log for the records of a claim that was cut short and of the one in whose place it was made.
+    async fn look(&self, claim: RequestClaim, before: Option<RequestClaim>) -> Result<Looked, AppendError> {
+        let search = async {
+            let mut further = [None, None];
+            for (claim, further) in [Some(claim), before].into_iter().zip(&mut further) {
+                let Some(claim) = claim else { continue };
+                match self.search(claim, &self.lookup).await? {
+                    Searched::Found(offset) => return Ok(Looked::Found(claim, offset)),
+                    Searched::Absent => {}
+                    Searched::NotYet(end) => *further = Some(RequestClaim { from: end, ..claim }),
+                }
+            }
+            if further.iter().any(Option::is_some) {
+                self.is_not_hidden().await?;
+            }
+            Ok(Looked::Nothing(further))
+        };
+        tokio::time::timeout(SEARCH_WITHIN, search).await.unwrap_or_else(|_| Err(in_flight()))
+    }
+
+    async fn search(&self, claim: RequestClaim, lookup: &Lookup) -> Result<Searched, AppendError> {
+        let until_ms = claim.at_ms + (self.requests().times.settled_after() + SLACK).as_millis() as i64;
+        let since_ms = claim.at_ms - SLACK.as_millis() as i64;
+        let sought =
+            Sought { partition: self.partition, from: claim.from, since_ms, until_ms, claim: claim.id };
+        let searched = lookup.find_claim(sought).await;
+        searched.map_err(|error| refused(NotWritten::Away, error.to_string()))
+    }
+
+    /// Looks once more for what was not found, in what is shown since, now that `held` is held in its place: brokers that stood still and go on all at
+    /// once show their last records a moment after they take new ones.
     async fn look_again(
         &self,
-        cut_short: RequestClaim,
+        further: [Option<RequestClaim>; 2],
         held: ClaimId,
-    ) -> Result<Option<Offset>, AppendError> {
-        tokio::time::sleep(AGAIN_AFTER).await;
-        let found = self.look(cut_short).await;
-        if found.is_err() {
-            self.tell(RequestNote::Released(held));
+    ) -> Result<Option<(RequestClaim, Offset)>, AppendError> {
+        if further.iter().all(Option::is_none) {
+            return Ok(None);
         }
-        found
+        tokio::time::sleep(AGAIN_AFTER).await;
+        for claim in further.into_iter().flatten() {
+            match self.search(claim, &self.again).await {
+                Ok(Searched::Found(offset)) => return Ok(Some((claim, offset))),
+                Ok(Searched::Absent | Searched::NotYet(_)) => {}
+                Err(error) => {
+                    self.tell(RequestNote::Released(held));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(None)
     }
 
     fn judge(&self) -> Result<RequestVerdict, AppendError> {
@@ -172,22 +220,6 @@ impl Append {
             Err(AppendError::Unknown { .. }) => {}
         }
         answer
-    }
-
-    /// Looks in the log for the record of a claim that was cut short, and notes where it is.
-    async fn look(&self, claim: RequestClaim) -> Result<Option<Offset>, AppendError> {
-        let until_ms = claim.at_ms + (self.requests().times.settled_after() + SLACK).as_millis() as i64;
-        let since_ms = claim.at_ms - SLACK.as_millis() as i64;
-        let sought =
-            Sought { partition: self.partition, from: claim.from, since_ms, until_ms, claim: claim.id };
-        let search = self.lookup.find_claim(sought);
-        let found = tokio::time::timeout(SEARCH_WITHIN, search).await.map_err(|_| in_flight())?;
-        let found = found.map_err(|error| refused(NotWritten::Away, error.to_string()))?;
-        match found {
-            Some(offset) => self.tell(RequestNote::Stored(claim.digest, offset)),
-            None => self.is_not_hidden().await?,
-        }
-        Ok(found)
     }
 
     /// Whether a record that was not found is not there. While too few replicas are in sync, the last ones are not shown.
