@@ -72,7 +72,7 @@ pub async fn whoever_waits_hears_of_the_end(client: &Client) -> Result<()> {
 }
 
 /// Takes tasks to every state that there is, and has each told. `worker` is the process that handles them, with [`MANNERS`]; where it is the
-/// `door` itself, its offsets are not committed by themselves for longer than [`PROMPT`].
+/// `door` itself, its offsets are not committed by themselves for longer than `PROMPT`.
 pub async fn every_state_is_told(door: &Server, worker: &Server) -> Result<()> {
     let client = door.client();
     let post = async |key: &str, sequence| client.accept(key, payload::make(key, sequence, 1000)).await;
