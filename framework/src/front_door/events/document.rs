@@ -14,7 +14,6 @@ use super::{
     attributes::{LONGEST_ID, LONGEST_VALUE, PREFIX, TRACE, invalid},
     json, members, of_size,
 };
-
 use crate::memory::Reservation;
 use bytes::{Buf, Bytes};
 use bytestring::ByteString;
