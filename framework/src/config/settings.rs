@@ -48,7 +48,7 @@ pub const SETTINGS: &[Setting] = settings! {
     "front_door.min_body_rate", Kind::Size, "256", "Bytes a second that a body must come in with on average, once it was waited for 30 s. Lines may be slower. 0: any.";
     "front_door.tls_certificate", Kind::Path, "\"tls.crt\"", "The certificate's file, PEM. It and the key are read again when they have changed. Unset: no TLS.";
     "front_door.tls_key", Kind::Path, "\"tls.key\"", "The file of the certificate's private key, PEM.";
-    "front_door.tls_client_ca", Kind::Path, "\"clients.crt\"", "Certificates, PEM, one of which must have signed a client's. Unset: clients need none.";
+    "front_door.tls_client_ca", Kind::Path, "\"clients.crt\"", "Certificates, PEM, one of which must have signed a client's. Read again when it has changed. Unset: clients need none.";
     "front_door.cors_origins", Kind::Text, "\"https://app.example.com\"", "Origins, separated by commas, whose pages may use the front door from a browser, or *.";
     "front_door.token", Kind::Text, "\"…\"", "A token that may do everything, asked for as a bearer token. Unset, and no tokens_file: everybody may.";
     "front_door.tokens_file", Kind::Path, "\"tokens.toml\"", "Tokens, each with what it may do: see `partita token`. Read again when it has changed.";

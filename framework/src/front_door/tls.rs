@@ -1,16 +1,20 @@
-//! TLS: the certificate and its key, read again when their files have changed, and whose certificates clients must have.
+//! TLS: the certificate and its key, and those whose certificates clients must have, read again when their files have changed.
 
 use super::stamp::{LOOK, Stamp};
 use crate::{Error, config::ConfigError, config::FrontDoorConfig};
 use rustls::{
-    RootCertStore, ServerConfig,
+    DigitallySignedStruct, DistinguishedName, RootCertStore, ServerConfig, SignatureScheme,
+    client::danger::HandshakeSignatureValid,
     crypto::{CryptoProvider, ring},
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-    server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier},
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem::PemObject},
+    server::{
+        ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+        danger::{ClientCertVerified, ClientCertVerifier},
+    },
     sign::CertifiedKey,
 };
 use std::{
-    io,
+    fmt, io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
@@ -30,24 +34,153 @@ pub(super) fn server_config(config: &FrontDoorConfig) -> Result<Option<ServerCon
         }
     };
     let provider = Arc::new(ring::default_provider());
-    let resolver = Renewed::new(certificate, key, provider.clone()).map_err(ConfigError)?;
-    let wrong = |error: &dyn std::fmt::Display| {
-        Error::Config(ConfigError(format!("front_door.tls_client_ca: {error}")))
-    };
-    let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()
-        .map_err(|error| wrong(&error))?;
+    let versions =
+        ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+    let builder = versions.map_err(|error| ConfigError(format!("front_door.tls_certificate: {error}")))?;
     let builder = match &config.tls_client_ca {
         None => builder.with_no_client_auth(),
         Some(path) => {
-            let roots = Arc::new(roots(path).map_err(|error| wrong(&error))?);
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider).build();
-            builder.with_client_cert_verifier(verifier.map_err(|error| wrong(&error))?)
+            let clients = Clients::new(path, provider.clone()).map_err(ConfigError)?;
+            builder.with_client_cert_verifier(Arc::new(clients))
         }
     };
-    let mut tls = builder.with_cert_resolver(Arc::new(resolver));
+    let certified = certified(certificate.clone(), key.clone(), provider).map_err(ConfigError)?;
+    let mut tls = builder.with_cert_resolver(Arc::new(certified));
     tls.alpn_protocols = vec![HTTP2.to_vec(), b"http/1.1".to_vec()];
+    if config.tls_client_ca.is_some() {
+        // A session that is resumed shows no certificate: one that nobody vouches for any more would be enough.
+        tls.session_storage = Arc::new(NoServerSessionStorage {});
+    }
     Ok(Some(tls))
+}
+
+/// What is made of files, anew when whoever writes them has done so.
+struct Renewed<T> {
+    files: Vec<PathBuf>,
+    read: Box<dyn Fn() -> Result<T, String> + Send + Sync>,
+    state: Mutex<State<T>>,
+}
+
+struct State<T> {
+    present: Arc<T>,
+    /// `None`: they could not be looked at.
+    stamps: Option<Vec<Stamp>>,
+    looked: Instant,
+}
+
+impl<T> Renewed<T> {
+    fn new(
+        files: Vec<PathBuf>,
+        read: impl Fn() -> Result<T, String> + Send + Sync + 'static,
+    ) -> Result<Self, String> {
+        let stamps = stamps(&files).ok();
+        let state = State { present: Arc::new(read()?), stamps, looked: Instant::now() };
+        Ok(Self { files, read: Box::new(read), state: Mutex::new(state) })
+    }
+
+    fn present(&self) -> Arc<T> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.looked.elapsed() >= LOOK {
+            state.looked = Instant::now();
+            if let Ok(stamps) = stamps(&self.files)
+                && state.stamps.as_ref() != Some(&stamps)
+            {
+                // Of several files some may have been written so far.
+                match (self.read)() {
+                    Ok(read) => {
+                        tracing::info!(files = ?self.files, "certificates were read again");
+                        state.present = Arc::new(read);
+                        state.stamps = Some(stamps);
+                    }
+                    Err(error) => tracing::error!(
+                        error,
+                        "certificates have changed and are wrong: those before stay in use"
+                    ),
+                }
+            }
+        }
+        state.present.clone()
+    }
+}
+
+impl<T> fmt::Debug for Renewed<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Renewed").field("files", &self.files).finish_non_exhaustive()
+    }
+}
+
+fn stamps(files: &[PathBuf]) -> io::Result<Vec<Stamp>> {
+    files.iter().map(|file| Stamp::of(file)).collect()
+}
+
+impl ResolvesServerCert for Renewed<CertifiedKey> {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.present())
+    }
+}
+
+/// What the server shows.
+fn certified(
+    certificate: PathBuf,
+    key: PathBuf,
+    provider: Arc<CryptoProvider>,
+) -> Result<Renewed<CertifiedKey>, String> {
+    let files = vec![certificate.clone(), key.clone()];
+    Renewed::new(files, move || read(&certificate, &key, &provider))
+}
+
+/// Those whose certificates clients must have. Clients are not told who that is: it may be others by the next one.
+#[derive(Debug)]
+struct Clients(Renewed<Arc<dyn ClientCertVerifier>>);
+
+impl Clients {
+    fn new(path: &Path, provider: Arc<CryptoProvider>) -> Result<Self, String> {
+        let file = path.to_owned();
+        let read = move || {
+            let wrong = |error: &dyn fmt::Display| format!("front_door.tls_client_ca: {error}");
+            let roots = Arc::new(roots(&file).map_err(|error| wrong(&error))?);
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider.clone()).build();
+            verifier.map(|verifier| verifier as Arc<dyn ClientCertVerifier>).map_err(|error| wrong(&error))
+        };
+        Renewed::new(vec![path.to_owned()], read).map(Self)
+    }
+}
+
+impl ClientCertVerifier for Clients {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, rustls::Error> {
+        self.0.present().verify_client_cert(end_entity, intermediates, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.present().verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.0.present().verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.present().supported_verify_schemes()
+    }
 }
 
 fn roots(path: &Path) -> Result<RootCertStore, String> {
@@ -58,66 +191,6 @@ fn roots(path: &Path) -> Result<RootCertStore, String> {
         roots.add(certificate).map_err(|error| named(&error))?;
     }
     if roots.is_empty() { Err(named(&"no certificate is in it")) } else { Ok(roots) }
-}
-
-/// A certificate that is renewed by whoever writes its files.
-#[derive(Debug)]
-struct Renewed {
-    certificate: PathBuf,
-    key: PathBuf,
-    provider: Arc<CryptoProvider>,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    certified: Arc<CertifiedKey>,
-    /// `None`: they could not be looked at.
-    stamps: Option<[Stamp; 2]>,
-    looked: Instant,
-}
-
-impl Renewed {
-    fn new(certificate: &Path, key: &Path, provider: Arc<CryptoProvider>) -> Result<Self, String> {
-        let stamps = stamps(certificate, key).ok();
-        let certified = Arc::new(read(certificate, key, &provider)?);
-        let state = Mutex::new(State { certified, stamps, looked: Instant::now() });
-        Ok(Self { certificate: certificate.to_owned(), key: key.to_owned(), provider, state })
-    }
-
-    fn current(&self) -> Arc<CertifiedKey> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.looked.elapsed() >= LOOK {
-            state.looked = Instant::now();
-            if let Ok(stamps) = stamps(&self.certificate, &self.key)
-                && Some(stamps) != state.stamps
-            {
-                // Certificate and key are two files: one of them alone may have been written so far.
-                match read(&self.certificate, &self.key, &self.provider) {
-                    Ok(certified) => {
-                        tracing::info!(path = %self.certificate.display(), "the TLS certificate was read again");
-                        state.certified = Arc::new(certified);
-                        state.stamps = Some(stamps);
-                    }
-                    Err(error) => tracing::error!(
-                        error,
-                        "the TLS certificate has changed and is wrong: the one before stays in use"
-                    ),
-                }
-            }
-        }
-        state.certified.clone()
-    }
-}
-
-impl ResolvesServerCert for Renewed {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.current())
-    }
-}
-
-fn stamps(certificate: &Path, key: &Path) -> io::Result<[Stamp; 2]> {
-    Ok([Stamp::of(certificate)?, Stamp::of(key)?])
 }
 
 fn read(certificate: &Path, key: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, String> {

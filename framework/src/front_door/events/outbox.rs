@@ -85,19 +85,16 @@ impl Outbox {
         self.0.borrow().gone
     }
 
-    /// How many pieces were taken so far: who takes none for long takes none any more.
-    pub(super) fn taken(&self) -> u64 {
+    fn taken(&self) -> u64 {
         self.0.borrow().taken
     }
 
     /// Returns when all is sent, or breaks off when nothing was taken for `patience`.
     pub(super) async fn sent(&self, patience: Duration) {
-        let (mut taken, mut since) = (self.taken(), Instant::now());
+        let mut taker = Taker::new(self);
         while self.unsent() > 0 && !self.is_gone() {
             tokio::time::sleep(LOOK).await;
-            if self.taken() != taken {
-                (taken, since) = (self.taken(), Instant::now());
-            } else if since.elapsed() > patience {
+            if taker.is_away(patience) {
                 self.break_off();
             }
         }
@@ -114,6 +111,28 @@ impl Inner {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+    }
+}
+
+/// Whoever is to take the answer, and since when it has taken nothing: who takes none for long takes none any more.
+pub(super) struct Taker {
+    outbox: Outbox,
+    taken: u64,
+    since: Instant,
+}
+
+impl Taker {
+    pub(super) fn new(outbox: &Outbox) -> Self {
+        Self { outbox: outbox.clone(), taken: outbox.taken(), since: Instant::now() }
+    }
+
+    /// Whether it has taken nothing for longer than `patience`.
+    pub(super) fn is_away(&mut self, patience: Duration) -> bool {
+        let taken = self.outbox.taken();
+        if taken != self.taken {
+            (self.taken, self.since) = (taken, Instant::now());
+        }
+        self.since.elapsed() > patience
     }
 }
 

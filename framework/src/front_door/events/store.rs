@@ -16,7 +16,7 @@ use super::{
     Entry, Refused, Task,
     entries::Entries,
     failed::Failed,
-    outbox::Outbox,
+    outbox::Taker,
     results::{Counts, Results},
 };
 use crate::log::{AppendOutcome, IdempotencyKey, NewRecord, Receipt, Replies};
@@ -124,17 +124,17 @@ impl<'a> Store<'a> {
         // There was no memory for the next entry.
         let mut pinched = false;
         // Whoever is to take the answer, while there is too much of it.
-        let mut reader = None;
+        let mut taker = None;
         // Since when there is no memory to go on with.
         let mut waits = None;
         loop {
             let blocked = !self.results.give_out(false);
             if blocked {
-                reader.get_or_insert_with(|| Reader::new(self.results.outbox()));
+                taker.get_or_insert_with(|| Taker::new(self.results.outbox()));
             } else {
-                reader = None;
+                taker = None;
             }
-            let is_away = reader.as_mut().is_some_and(|reader| reader.is_away(self.door.body_timeout));
+            let is_away = taker.as_mut().is_some_and(|taker| taker.is_away(self.door.body_timeout));
             if is_away || self.results.outbox().is_gone() {
                 return None;
             }
@@ -165,22 +165,8 @@ impl<'a> Store<'a> {
                         pinched = !self.running.is_empty();
                         if pinched {
                             waits = None;
-                            continue;
-                        }
-                        // Nothing of this request will give memory back. What cannot be left out, as a window that has no room, is
-                        // waited for.
-                        if entries.skip(problem.clone()) {
-                            waits = None;
-                            continue;
-                        }
-                        let since = *waits.get_or_insert_with(Instant::now);
-                        if since.elapsed() > self.door.body_timeout || self.door.is_draining() {
-                            let place = self.results.place();
-                            self.refuse(place, None, &problem);
-                            ended = true;
                         } else {
-                            self.results.give_out(true);
-                            pause(IDLE).await;
+                            ended = !self.find_memory(&problem, &mut entries, &mut waits).await;
                         }
                     }
                     Err(problem) => {
@@ -199,6 +185,29 @@ impl<'a> Store<'a> {
                 }
             }
         }
+    }
+
+    /// Leaves out what there is no memory for, since nothing of this request will give any back. What cannot be left out, as a window that
+    /// has no room, is waited for. `false`: it was, since `waits`, and is not any more.
+    async fn find_memory(
+        &mut self,
+        problem: &Problem,
+        entries: &mut Entries<'_>,
+        waits: &mut Option<Instant>,
+    ) -> bool {
+        if entries.skip(problem.clone()) {
+            *waits = None;
+            return true;
+        }
+        let since = *waits.get_or_insert_with(Instant::now);
+        if since.elapsed() > self.door.body_timeout || self.door.is_draining() {
+            let place = self.results.place();
+            self.refuse(place, None, problem);
+            return false;
+        }
+        self.results.give_out(true);
+        pause(IDLE).await;
+        true
     }
 
     /// Answers with this alone.
@@ -372,26 +381,6 @@ impl<'a> Store<'a> {
     fn refuse(&mut self, place: u64, id: Option<&str>, problem: &Problem) {
         self.door.meter.not_stored(problem.code);
         self.results.refused(place, id, problem);
-    }
-}
-
-/// Whoever is to take the answer, and since when it has taken nothing.
-struct Reader {
-    outbox: Outbox,
-    taken: u64,
-    since: Instant,
-}
-
-impl Reader {
-    fn new(outbox: &Outbox) -> Self {
-        Self { outbox: outbox.clone(), taken: outbox.taken(), since: Instant::now() }
-    }
-
-    fn is_away(&mut self, patience: Duration) -> bool {
-        if self.outbox.taken() != self.taken {
-            *self = Self::new(&self.outbox.clone());
-        }
-        self.since.elapsed() > patience
     }
 }
 

@@ -46,29 +46,38 @@ fn config(dir: &Path) -> FrontDoorConfig {
     }
 }
 
-async fn connect(
-    door: &Running,
-    authority: &Authority,
-    alpn: &[u8],
-    client: Option<&Authority>,
-) -> std::io::Result<TlsStream<TcpStream>> {
+/// A client's settings, with a certificate that is signed by `signer`.
+fn client(authority: &Authority, alpn: &[u8], signer: Option<&Authority>) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(authority.der().clone()).unwrap();
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_root_certificates(roots);
-    let mut config = match client {
+    let mut config = match signer {
         None => builder.with_no_client_auth(),
-        Some(client) => {
-            let (certificate, key) = certificate(client, "a client");
+        Some(signer) => {
+            let (certificate, key) = certificate(signer, "a client");
             let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
             builder.with_client_auth_cert(vec![certificate.der().clone()], key).unwrap()
         }
     };
     config.alpn_protocols = vec![alpn.to_vec()];
+    Arc::new(config)
+}
+
+async fn connect_as(door: &Running, client: Arc<ClientConfig>) -> std::io::Result<TlsStream<TcpStream>> {
     let stream = TcpStream::connect(door.handle.address()).await?;
-    TlsConnector::from(Arc::new(config)).connect(ServerName::try_from("localhost").unwrap(), stream).await
+    TlsConnector::from(client).connect(ServerName::try_from("localhost").unwrap(), stream).await
+}
+
+async fn connect(
+    door: &Running,
+    authority: &Authority,
+    alpn: &[u8],
+    signer: Option<&Authority>,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    connect_as(door, client(authority, alpn, signer)).await
 }
 
 async fn post_http1(stream: &mut TlsStream<TcpStream>) -> std::io::Result<String> {
@@ -76,6 +85,13 @@ async fn post_http1(stream: &mut TlsStream<TcpStream>) -> std::io::Result<String
     let mut answer = String::new();
     stream.read_to_string(&mut answer).await?;
     Ok(answer)
+}
+
+async fn enters(door: &Running, client: Arc<ClientConfig>) -> bool {
+    match connect_as(door, client).await {
+        Ok(mut stream) => post_http1(&mut stream).await.unwrap_or_default().starts_with("HTTP/1.1 202 "),
+        Err(_) => false,
+    }
 }
 
 async fn post_http2(
@@ -284,12 +300,30 @@ async fn where_clients_need_a_certificate_only_those_with_one_of_the_right_hand_
     let config =
         FrontDoorConfig { tls_client_ca: Some(dir.path().join("clients.crt")), ..config(dir.path()) };
     let door = Setup { config, ..Setup::default() }.start();
-    for (client, enters) in [(None, false), (Some(&theirs), false), (Some(&ours), true)] {
-        let answer = match connect(&door, &ours, b"http/1.1", client).await {
-            Ok(mut stream) => post_http1(&mut stream).await.unwrap_or_default(),
-            Err(_) => String::new(),
-        };
-        assert_eq!(answer.starts_with("HTTP/1.1 202 "), enters, "{answer}");
+    let enters = async |signer| enters(&door, client(&ours, b"http/1.1", signer)).await;
+    let admitted = async || [enters(None).await, enters(Some(&ours)).await, enters(Some(&theirs)).await];
+    assert_eq!(admitted().await, [false, true, false]);
+    // Whom it does not say well changes nothing.
+    for (written, then) in [("nobody", [false, true, false]), (&theirs.pem(), [false, false, true])] {
+        std::fs::write(dir.path().join("clients.crt"), written).unwrap();
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        assert_eq!(admitted().await, then);
     }
-    assert_eq!(door.log.payloads().len(), 1);
+    assert_eq!(door.log.payloads().len(), 3);
+}
+
+#[actix_rt::test]
+async fn whose_certificate_is_not_wanted_any_more_does_not_enter_by_a_former_session() {
+    let (dir, ours, theirs) = (tempfile::tempdir().unwrap(), authority(), authority());
+    write(dir.path(), &ours);
+    std::fs::write(dir.path().join("clients.crt"), theirs.pem()).unwrap();
+    let config =
+        FrontDoorConfig { tls_client_ca: Some(dir.path().join("clients.crt")), ..config(dir.path()) };
+    let door = Setup { config, ..Setup::default() }.start();
+    let client = client(&ours, b"http/1.1", Some(&theirs));
+    let enters = async || enters(&door, client.clone()).await;
+    assert!(enters().await && enters().await);
+    std::fs::write(dir.path().join("clients.crt"), ours.pem()).unwrap();
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    assert!(!enters().await);
 }
