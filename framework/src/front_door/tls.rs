@@ -66,6 +66,8 @@ struct State<T> {
     /// `None`: they could not be looked at.
     stamps: Option<Vec<Stamp>>,
     looked: Instant,
+    /// They could not be looked at the last time.
+    missing: bool,
 }
 
 impl<T> Renewed<T> {
@@ -74,7 +76,7 @@ impl<T> Renewed<T> {
         read: impl Fn() -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Self, String> {
         let stamps = stamps(&files).ok();
-        let state = State { present: Arc::new(read()?), stamps, looked: Instant::now() };
+        let state = State { present: Arc::new(read()?), stamps, looked: Instant::now(), missing: false };
         Ok(Self { files, read: Box::new(read), state: Mutex::new(state) })
     }
 
@@ -82,24 +84,35 @@ impl<T> Renewed<T> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.looked.elapsed() >= LOOK {
             state.looked = Instant::now();
-            if let Ok(stamps) = stamps(&self.files)
-                && state.stamps.as_ref() != Some(&stamps)
-            {
-                // Of several files some may have been written so far.
-                match (self.read)() {
-                    Ok(read) => {
-                        tracing::info!(files = ?self.files, "certificates were read again");
-                        state.present = Arc::new(read);
-                        state.stamps = Some(stamps);
-                    }
-                    Err(error) => tracing::error!(
-                        error,
-                        "certificates have changed and are wrong: those before stay in use"
-                    ),
-                }
-            }
+            self.look(&mut state);
         }
         state.present.clone()
+    }
+
+    fn look(&self, state: &mut State<T>) {
+        match stamps(&self.files) {
+            Ok(stamps) if state.stamps.as_ref() == Some(&stamps) => state.missing = false,
+            // Of several files some may have been written so far.
+            Ok(stamps) => match (self.read)() {
+                Ok(read) => {
+                    tracing::info!(files = ?self.files, "certificates were read again");
+                    state.present = Arc::new(read);
+                    state.stamps = Some(stamps);
+                    state.missing = false;
+                }
+                Err(error) => {
+                    tracing::error!(
+                        error,
+                        "certificates have changed and are wrong: those before stay in use"
+                    );
+                }
+            },
+            Err(error) if !state.missing => {
+                tracing::error!(%error, files = ?self.files, "certificates are gone: what was there before stays in use");
+                state.missing = true;
+            }
+            Err(_) => {}
+        }
     }
 }
 
@@ -129,7 +142,7 @@ fn certified(
     Renewed::new(files, move || read(&certificate, &key, &provider))
 }
 
-/// Those whose certificates clients must have. Clients are not told who that is: it may be others by the next one.
+/// Those whose certificates clients must have. Clients are not told who that is: it may have changed by the next handshake.
 #[derive(Debug)]
 struct Clients(Renewed<Arc<dyn ClientCertVerifier>>);
 
@@ -184,7 +197,7 @@ impl ClientCertVerifier for Clients {
 }
 
 fn roots(path: &Path) -> Result<RootCertStore, String> {
-    let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let named = |error: &dyn fmt::Display| format!("{}: {error}", path.display());
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(path).map_err(|error| named(&error))? {
         let certificate = certificate.map_err(|error| named(&error))?;
@@ -194,7 +207,7 @@ fn roots(path: &Path) -> Result<RootCertStore, String> {
 }
 
 fn read(certificate: &Path, key: &Path, provider: &CryptoProvider) -> Result<CertifiedKey, String> {
-    let of = |setting: &str, path: &Path, error: &dyn std::fmt::Display| {
+    let of = |setting: &str, path: &Path, error: &dyn fmt::Display| {
         format!("front_door.{setting}: {}: {error}", path.display())
     };
     let chain = CertificateDer::pem_file_iter(certificate).and_then(Iterator::collect::<Result<Vec<_>, _>>);

@@ -187,8 +187,8 @@ impl<'a> Store<'a> {
         }
     }
 
-    /// Leaves out what there is no memory for, since nothing of this request will give any back. What cannot be left out, as a window that
-    /// has no room, is waited for. `false`: it was, since `waits`, and is not any more.
+    /// Leaves out what there is no memory for; nothing of this request is under way, which could give some back. What cannot be left out,
+    /// as a window that has no room, is waited for, since `waits`. `false`: for long enough, and it was refused.
     async fn find_memory(
         &mut self,
         problem: &Problem,

@@ -5,7 +5,7 @@ use crate::config::FrontDoorConfig;
 use bytes::Bytes;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{
-    ClientConfig, RootCertStore,
+    ALL_VERSIONS, ClientConfig, RootCertStore, SupportedProtocolVersion,
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName},
 };
@@ -47,11 +47,16 @@ fn config(dir: &Path) -> FrontDoorConfig {
 }
 
 /// A client's settings, with a certificate that is signed by `signer`.
-fn client(authority: &Authority, alpn: &[u8], signer: Option<&Authority>) -> Arc<ClientConfig> {
+fn client(
+    versions: &[&'static SupportedProtocolVersion],
+    authority: &Authority,
+    alpn: &[u8],
+    signer: Option<&Authority>,
+) -> Arc<ClientConfig> {
     let mut roots = RootCertStore::empty();
     roots.add(authority.der().clone()).unwrap();
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
+        .with_protocol_versions(versions)
         .unwrap()
         .with_root_certificates(roots);
     let mut config = match signer {
@@ -77,7 +82,7 @@ async fn connect(
     alpn: &[u8],
     signer: Option<&Authority>,
 ) -> std::io::Result<TlsStream<TcpStream>> {
-    connect_as(door, client(authority, alpn, signer)).await
+    connect_as(door, client(ALL_VERSIONS, authority, alpn, signer)).await
 }
 
 async fn post_http1(stream: &mut TlsStream<TcpStream>) -> std::io::Result<String> {
@@ -300,10 +305,10 @@ async fn where_clients_need_a_certificate_only_those_with_one_of_the_right_hand_
     let config =
         FrontDoorConfig { tls_client_ca: Some(dir.path().join("clients.crt")), ..config(dir.path()) };
     let door = Setup { config, ..Setup::default() }.start();
-    let enters = async |signer| enters(&door, client(&ours, b"http/1.1", signer)).await;
+    let enters = async |signer| enters(&door, client(ALL_VERSIONS, &ours, b"http/1.1", signer)).await;
     let admitted = async || [enters(None).await, enters(Some(&ours)).await, enters(Some(&theirs)).await];
     assert_eq!(admitted().await, [false, true, false]);
-    // Whom it does not say well changes nothing.
+    // A file that names nobody changes nothing.
     for (written, then) in [("nobody", [false, true, false]), (&theirs.pem(), [false, false, true])] {
         std::fs::write(dir.path().join("clients.crt"), written).unwrap();
         tokio::time::sleep(Duration::from_millis(1100)).await;
@@ -320,10 +325,14 @@ async fn whose_certificate_is_not_wanted_any_more_does_not_enter_by_a_former_ses
     let config =
         FrontDoorConfig { tls_client_ca: Some(dir.path().join("clients.crt")), ..config(dir.path()) };
     let door = Setup { config, ..Setup::default() }.start();
-    let client = client(&ours, b"http/1.1", Some(&theirs));
-    let enters = async || enters(&door, client.clone()).await;
-    assert!(enters().await && enters().await);
+    let clients = ALL_VERSIONS.iter().map(|version| client(&[version], &ours, b"http/1.1", Some(&theirs)));
+    let clients: Vec<_> = clients.collect();
+    for client in &clients {
+        assert!(enters(&door, client.clone()).await && enters(&door, client.clone()).await);
+    }
     std::fs::write(dir.path().join("clients.crt"), ours.pem()).unwrap();
     tokio::time::sleep(Duration::from_millis(1100)).await;
-    assert!(!enters().await);
+    for client in clients {
+        assert!(!enters(&door, client).await);
+    }
 }

@@ -386,6 +386,12 @@ mod tests {
     }
 
     #[test]
+    fn two_requests_are_in_flight_where_nothing_else_is_asked_for() {
+        let producer = client_config(&config(&[]), ROLES[0], 1 << 20).expect("accepted");
+        assert_eq!(producer.create_native_config().expect("known").get("max.in.flight").expect("known"), "2");
+    }
+
+    #[test]
     fn a_given_property_replaces_the_default_under_either_of_its_names() {
         let in_flight = "max.in.flight.requests.per.connection";
         let config = config(&[("linger.ms", "5"), ("session.timeout.ms", "20000"), (in_flight, "5")]);
