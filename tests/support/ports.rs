@@ -18,7 +18,7 @@ pub fn free(count: u16) -> u16 {
     let start = std::process::id().wrapping_mul(2_654_435_761) % COUNT;
     for _ in 0..COUNT {
         let taken = NEXT.fetch_add(u32::from(count), Ordering::Relaxed);
-        let first = (FIRST + (start + taken) % (COUNT - u32::from(count))) as u16;
+        let Some(first) = place(start, taken, u32::from(count)) else { continue };
         if (first..first + count).all(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()) {
             return first;
         }
@@ -26,7 +26,34 @@ pub fn free(count: u16) -> u16 {
     panic!("no {count} free ports between {FIRST} and {}", FIRST + COUNT)
 }
 
+/// The first of `count` ports, once `taken` were given out from `start` on; `None` where they do not fit before the end of all.
+fn place(start: u32, taken: u32, count: u32) -> Option<u16> {
+    let first = (start + taken) % COUNT;
+    (first + count <= COUNT).then_some((FIRST + first) as u16)
+}
+
 /// A free address on loopback.
 pub fn address() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::LOCALHOST, free(1)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn no_port_is_given_twice_wherever_it_begins() {
+        for start in (0..COUNT).step_by(101) {
+            let (mut given, mut taken) = (HashSet::new(), 0);
+            for count in [1, 24, 1, 1, 24, 2].into_iter().cycle() {
+                if taken + count > COUNT {
+                    break;
+                }
+                let ports = place(start, taken, count).map(|first| first..first + count as u16);
+                assert!(ports.into_iter().flatten().all(|port| given.insert(port)), "{start}");
+                taken += count;
+            }
+        }
+    }
 }

@@ -30,6 +30,8 @@ pub(super) struct Lines<'a> {
     skipping: Option<Problem>,
     /// How much of it was dropped.
     skipped: u64,
+    /// It goes on and on: nothing after it is read.
+    is_endless: bool,
     ended: bool,
 }
 
@@ -44,6 +46,7 @@ impl<'a> Lines<'a> {
             complete: false,
             skipping: None,
             skipped: 0,
+            is_endless: false,
             ended: false,
         }
     }
@@ -56,6 +59,9 @@ impl<'a> Lines<'a> {
                 if let Some(entry) = self.finish(base)? {
                     return Ok(Some(entry));
                 }
+            } else if self.is_endless {
+                let why = format!("a line has more than {} bytes: what follows was not read", self.longest());
+                return Err(Problem::new(ProblemCode::TooLarge, why));
             } else if let Some(len) = self.whole() {
                 if let Some(entry) = self.take_whole(len, base)? {
                     return Ok(Some(entry));
@@ -88,6 +94,11 @@ impl<'a> Lines<'a> {
         let _ = tokio::time::timeout(LINGER, self.decoded.drain()).await;
     }
 
+    /// How long a line may be that is left out.
+    fn longest(&self) -> u64 {
+        self.limit.saturating_mul(2)
+    }
+
     /// The length of the next line, where all of it is there already and it is small.
     fn whole(&self) -> Option<usize> {
         if self.skipping.is_some() || self.line.as_ref().is_some_and(|line| line.len() > 0) {
@@ -118,6 +129,7 @@ impl<'a> Lines<'a> {
         let len = end.unwrap_or(rest.len());
         if self.skipping.is_some() {
             self.skipped += len as u64;
+            self.is_endless = self.skipped > self.longest();
         } else {
             let line = match &mut self.line {
                 Some(line) => line,
@@ -132,7 +144,7 @@ impl<'a> Lines<'a> {
             }
         }
         self.taken += len + usize::from(end.is_some());
-        self.complete = end.is_some();
+        self.complete = end.is_some() || self.is_endless;
         Ok(())
     }
 

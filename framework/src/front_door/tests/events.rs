@@ -323,6 +323,16 @@ fn a_line_that_is_too_long_is_left_out_and_the_others_go_on() {
 }
 
 #[test]
+fn a_line_that_goes_on_and_on_is_the_last_that_is_read() {
+    let door = Setup::default().start();
+    let endless = event("2", "a", "x".repeat(8 << 20).into());
+    let body = lines([event("1", "a", 1.into()), endless, event("3", "a", 3.into())]);
+    let response = post(&door, LINES, body);
+    assert_eq!(results(&response), ["accepted", "rejected too_large", "rejected too_large"]);
+    assert_eq!(door.log.payloads().len(), 1);
+}
+
+#[test]
 fn a_task_of_a_key_waits_for_the_one_before_it() {
     let door = Setup::default().start();
     door.log.script(Script::Wait);
