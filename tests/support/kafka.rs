@@ -107,6 +107,9 @@ impl Kafka {
             command.env("KAFKA_FAR", "1").env("KAFKA_DISK", preload::library("disk/shim.c")?);
             // Brokers that are killed again and again do not live to be compiled well.
             command.env("KAFKA_JVM", "-XX:TieredStopAtLevel=1");
+        } else {
+            // A request is on a broker's heap as a whole, and several of 100 MB may come at once.
+            command.env("KAFKA_HEAP", "1g");
         }
         let output = command
             .args(arguments)

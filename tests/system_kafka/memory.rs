@@ -31,5 +31,6 @@ async fn handlers_that_stand_still_on_768_partitions_leave_every_budget_kept() {
         let setup = created_as(&kafka, topic, 768).await;
         let stall = stall::through(&setup, 768, size, &mut Random::from_env()).await.unwrap();
         eprintln!("{size:?}: {stall:?}");
+        kafka.delete(topic).await.unwrap();
     }
 }
