@@ -123,7 +123,8 @@ pub struct KafkaConfig {
     /// For `topics create`: the replicas of each partition. Default: the smaller of 3 and the number of brokers.
     pub replication_factor: Option<u16>,
     /// How many producers, each with its own connections and threads, the task topic's partitions are spread over. Two carry tasks of
-    /// 100 KB and more about a sixth faster than one; four carry small ones over 16 partitions a fifth to a third slower than two.
+    /// 100 KB and more about a sixth faster than one; four carry small ones over 16 partitions of one broker a fifth to
+    /// two fifths slower than two.
     pub producers: u32,
     /// How long an append may take before its outcome is reported as unknown (504).
     #[serde(with = "humantime_serde")]
